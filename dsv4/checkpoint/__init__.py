@@ -1,0 +1,1 @@
+"""Weights on disk: our own quantised shards, and plain safetensors."""

@@ -1,0 +1,1 @@
+"""Decoding: sampling, constraints and the loop that joins them to the core."""

@@ -1,0 +1,73 @@
+"""The decoding loop: prefill once, then one token at a time until a stop token, a limit or a cancel.
+
+Shape letters: B batch (1), T tokens, D hidden size, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dsv4.engine.sample import sample
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dsv4.core.model import LanguageCore
+    from dsv4.engine.constraint import Constraint
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What the core reads before it writes: ids, and where given the embeddings and memory ids that go with them."""
+
+    token_ids_BT: Tensor
+    embeds_BTD: Tensor | None = None
+    memory_ids_BT: Tensor | None = None
+
+
+def generate(
+    core: LanguageCore,
+    prompt: Prompt,
+    *,
+    max_tokens: int,
+    stop: frozenset[int],
+    temperature: float = 0.0,
+    generator: torch.Generator | None = None,
+    constraint: Constraint | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Iterator[int]:
+    """Yield new token ids, the stop token not among them.
+
+    Ends at a stop token, after `max_tokens`, or before the next step once `cancelled()` is true.
+    """
+    import torch
+
+    length = prompt.token_ids_BT.shape[1]
+    cache = core.new_cache(1, length + max_tokens)
+    with torch.inference_mode():
+        output = core(
+            prompt.token_ids_BT,
+            cache=cache,
+            embeds_BTD=prompt.embeds_BTD,
+            memory_ids_BT=prompt.memory_ids_BT,
+            last_only=True,
+        )
+    for _ in range(max_tokens):
+        if cancelled is not None and cancelled():
+            return
+        logits_V = output.logits_BTV[0, -1].float()
+        if constraint is not None:
+            allowed_V = torch.from_numpy(constraint.allowed_V()).to(logits_V.device)
+            logits_V = logits_V.masked_fill(~allowed_V, float("-inf"))
+        token = sample(logits_V, temperature=temperature, generator=generator)
+        if constraint is not None:
+            constraint.push(token)
+        if token in stop:
+            return
+        yield token
+        next_ids = torch.tensor([[token]], device=prompt.token_ids_BT.device)
+        with torch.inference_mode():
+            output = core(next_ids, cache=cache, last_only=True)

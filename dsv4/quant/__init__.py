@@ -1,0 +1,1 @@
+"""Weight-only quantisation: small integers in groups, one scale a group."""

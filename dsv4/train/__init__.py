@@ -1,0 +1,1 @@
+"""Training of nano from nothing: stages, optimisers, resumable runs, one or several devices."""

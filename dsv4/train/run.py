@@ -1,0 +1,237 @@
+"""One stage of training as a resumable loop: schedule by time or by steps, checkpoints, a log, any number of devices.
+
+A run folder holds `weights/<part>.safetensors` (what the last finished stage left), `<stage>/` (a checkpoint while the
+stage is under way), `log.jsonl` and `run.json` with the names of finished stages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from dsv4.train.optim import Average, Rates, make_optimizers, schedule, set_rates
+from dsv4.train.world import World
+
+
+@dataclass(frozen=True, kw_only=True)
+class StagePlan:
+    """How long a stage runs and at which rates; exactly one of `minutes` and `steps` is given."""
+
+    name: str
+    minutes: float | None = None
+    steps: int | None = None
+    rates: Rates = field(default_factory=Rates)
+    warmup: int = 100
+    hold: float = 0.3
+    clip: float = 1.0
+    checkpoint_minutes: float = 3.0
+    log_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.steps is None):
+            raise ValueError(f"stage {self.name!r} needs minutes or steps, and not both")
+
+
+class Job(Protocol):
+    """What a stage gives the loop."""
+
+    parts: dict[str, nn.Module]  # saved under these names
+    trained: list[nn.Module]  # these get gradients
+    average: Average | None
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """Losses of one batch by name; `loss` is the one that is minimised."""
+        ...
+
+    def after_step(self, step: int) -> None:
+        """Called when the optimisers have stepped."""
+        ...
+
+    def close(self) -> None:
+        """Stop data workers."""
+        ...
+
+
+class Clock:
+    """How much of a stage is done, the same number on every process.
+
+    By steps it is exact. By minutes it is read from rank 0 every few steps and carried forward in between, so that no
+    step waits for a host clock of its own.
+    """
+
+    every = 20
+
+    def __init__(self, plan: StagePlan, world: World, *, elapsed: float, step: int) -> None:
+        self.plan, self.world = plan, world
+        self.started = time.monotonic() - elapsed
+        self.fraction, self.slope, self.read_at = 0.0, 0.0, step
+
+    def elapsed(self) -> float:
+        """Seconds since the stage began, pauses between resumptions left out."""
+        return time.monotonic() - self.started
+
+    def done(self, step: int) -> float:
+        """Share of the stage that is done before `step`, 0 to 1."""
+        if self.plan.steps is not None:
+            return step / self.plan.steps
+        assert self.plan.minutes is not None
+        if step % self.every == 0:
+            if self.world.device.type == "cuda":
+                torch.cuda.synchronize()
+            now = self.world.agree(self.elapsed() / (60 * self.plan.minutes))
+            steps = max(1, step - self.read_at)
+            self.slope = (now - self.fraction) / steps if self.fraction > 0 else 0.0
+            self.fraction, self.read_at = now, step
+        return self.fraction + self.slope * (step - self.read_at)
+
+
+def finished_stages(run_dir: Path) -> list[str]:
+    """Names of the stages that this run has completed."""
+    path = run_dir / "run.json"
+    return json.loads(path.read_text())["finished"] if path.is_file() else []
+
+
+def run_stage(job: Job, plan: StagePlan, world: World, run_dir: Path) -> dict[str, float]:
+    """Train `job` to the end of `plan`, resuming from its checkpoint if there is one; return the last losses."""
+    world.same(parameter for part in job.parts.values() for parameter in part.parameters())
+    optimizers = make_optimizers(job.trained, plan.rates)
+    parameters = [p for module in job.trained for p in module.parameters() if p.requires_grad]
+    checkpoint = run_dir / plan.name
+    step, elapsed = resume(checkpoint, job, optimizers, world)
+    clock = Clock(plan, world, elapsed=elapsed, step=step)
+    next_log, next_save = 0.0, elapsed + 60 * plan.checkpoint_minutes
+    losses: dict[str, Tensor] = {}
+    while (done := clock.done(step)) < 1:
+        set_rates(optimizers, _factor(plan, step, done))
+        losses = job.loss(step)
+        losses["loss"].backward()
+        world.average_gradients(parameters)
+        torch.nn.utils.clip_grad_norm_(parameters, plan.clip)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        job.after_step(step)
+        if job.average is not None:
+            job.average.update()
+        step += 1
+        if step % Clock.every == 1 and world.first and clock.elapsed() >= next_log:
+            _log(run_dir, plan.name, step, done, clock.elapsed(), losses)
+            next_log = clock.elapsed() + plan.log_seconds
+        if world.first and clock.elapsed() >= next_save:
+            save_checkpoint(checkpoint, job, optimizers, step=step, elapsed=clock.elapsed())
+            next_save = clock.elapsed() + 60 * plan.checkpoint_minutes
+    if job.average is not None:
+        job.average.swap()
+    if world.first:
+        _log(run_dir, plan.name, step, 1.0, clock.elapsed(), losses)
+        finish(run_dir, plan.name, job.parts)
+    return {name: float(value.detach()) for name, value in losses.items()}
+
+
+def finish(run_dir: Path, name: str, parts: Mapping[str, nn.Module]) -> None:
+    """Write the parts as the run's weights, note the stage as finished and drop its checkpoint."""
+    (run_dir / "weights").mkdir(parents=True, exist_ok=True)
+    for part, module in parts.items():
+        _write(run_dir / "weights" / f"{part}.safetensors", _tensors(module))
+    record = {"finished": [*[stage for stage in finished_stages(run_dir) if stage != name], name]}
+    _write_text(run_dir / "run.json", json.dumps(record) + "\n")
+    shutil.rmtree(run_dir / name, ignore_errors=True)
+
+
+def load_parts(run_dir: Path, parts: Mapping[str, nn.Module]) -> list[str]:
+    """Load what the run has of `parts`; return the names that were found. A wrong key or shape is an error."""
+    found = []
+    for part, module in parts.items():
+        path = run_dir / "weights" / f"{part}.safetensors"
+        if path.is_file():
+            module.load_state_dict(load_file(path))
+            found.append(part)
+    return found
+
+
+def save_checkpoint(
+    folder: Path, job: Job, optimizers: list[torch.optim.Optimizer], *, step: int, elapsed: float
+) -> None:
+    """Write parts, averages, optimiser state and the place in the schedule; the note goes last, so a kill is safe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    slot = f"{step:08d}"
+    state: dict[str, Tensor] = {}
+    for name, module in job.parts.items():
+        state.update({f"part|{name}|{key}": value for key, value in _tensors(module).items()})
+    if job.average is not None:
+        state.update({f"average|{i}": value.cpu() for i, value in enumerate(job.average.kept)})
+    for i, optimizer in enumerate(optimizers):
+        for j, entry in optimizer.state_dict()["state"].items():
+            state.update({f"optimizer|{i}|{j}|{key}": torch.as_tensor(value).cpu() for key, value in entry.items()})
+    _write(folder / f"{slot}.safetensors", state)
+    averaged = job.average.steps if job.average is not None else 0
+    _write_text(folder / "note.json", json.dumps({"slot": slot, "step": step, "elapsed": elapsed, "averaged": averaged}))
+    for old in folder.glob("*.safetensors"):
+        if old.stem != slot:
+            old.unlink()
+
+
+def resume(folder: Path, job: Job, optimizers: list[torch.optim.Optimizer], world: World) -> tuple[int, float]:
+    """Load a checkpoint made by `save_checkpoint`; return (step, elapsed seconds), or (0, 0) when there is none."""
+    note_path = folder / "note.json"
+    if not note_path.is_file():
+        return 0, 0.0
+    note = json.loads(note_path.read_text())
+    state = load_file(folder / f"{note['slot']}.safetensors")
+    by_part: dict[str, dict[str, Tensor]] = {}
+    by_optimizer: dict[int, dict[int, dict[str, Any]]] = {}
+    for key, value in state.items():
+        kind, *rest = key.split("|")
+        if kind == "part":
+            by_part.setdefault(rest[0], {})["|".join(rest[1:])] = value
+        elif kind == "optimizer":
+            by_optimizer.setdefault(int(rest[0]), {}).setdefault(int(rest[1]), {})[rest[2]] = value
+    for name, module in job.parts.items():
+        module.load_state_dict(by_part[name])
+    for i, optimizer in enumerate(optimizers):
+        whole = optimizer.state_dict()
+        optimizer.load_state_dict({**whole, "state": by_optimizer.get(i, {})})
+    if job.average is not None:
+        job.average.steps = note["averaged"]
+        for i, kept in enumerate(job.average.kept):
+            kept.copy_(state[f"average|{i}"])
+    return note["step"], note["elapsed"]
+
+
+def _factor(plan: StagePlan, step: int, done: float) -> float:
+    return schedule(int(done * 1_000_000), 1_000_000, warmup=0, hold=plan.hold) * min(1.0, (step + 1) / plan.warmup)
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    temporary = path.with_suffix(".tmp")
+    save_file(tensors, temporary)
+    os.replace(temporary, path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def _log(run_dir: Path, name: str, step: int, done: float, elapsed: float, losses: Mapping[str, Tensor]) -> None:
+    row = {"stage": name, "step": step, "done": round(done, 3), "seconds": round(elapsed, 1)}
+    row |= {key: round(float(value.detach()), 4) for key, value in losses.items()}
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with (run_dir / "log.jsonl").open("a") as log:
+        log.write(json.dumps(row) + "\n")
+    print(json.dumps(row), flush=True)

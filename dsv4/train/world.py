@@ -1,0 +1,86 @@
+"""The devices of one training run: which one is ours, how many there are, and gradients averaged over them.
+
+One process a device, started by torchrun; a run without it is a world of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Rank, size and device of this process."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this process prints and writes."""
+        return self.rank == 0
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace each gradient by its mean over the world, in one transfer."""
+        if self.size == 1:
+            return
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+        torch.distributed.all_reduce(flat)
+        flat /= self.size
+        torch._foreach_copy_(gradients, list(_views(flat, gradients)))
+
+    def mean(self, value: Tensor) -> Tensor:
+        """The mean of `value` over the world (in place of nothing: a new tensor)."""
+        if self.size == 1:
+            return value
+        total = value.detach().clone().float()
+        torch.distributed.all_reduce(total)
+        return total / self.size
+
+    def same(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process rank 0's values."""
+        if self.size > 1:
+            for tensor in tensors:
+                torch.distributed.broadcast(tensor.detach(), 0)
+
+    def agree(self, value: float) -> float:
+        """Rank 0's value, on every process."""
+        if self.size == 1:
+            return value
+        box = torch.tensor([value], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(box, 0)
+        return float(box.item())
+
+    def close(self) -> None:
+        """Leave the process group."""
+        if self.size > 1:
+            torch.distributed.destroy_process_group()
+
+
+def join_world(device: str) -> World:
+    """Join the run that torchrun started, or make a world of one on `device` (auto, cpu, cuda, mps, ...)."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if device == "auto":
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        device = found.type if found is not None else "cpu"
+    if size == 1:
+        return World(rank=0, size=1, device=torch.device(device))
+    rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
+    if device == "cuda":
+        torch.cuda.set_device(local)
+    torch.distributed.init_process_group("nccl" if device == "cuda" else "gloo")
+    return World(rank=rank, size=size, device=torch.device(device, local) if device == "cuda" else torch.device(device))
+
+
+def _views(flat: Tensor, like: list[Tensor]) -> Iterable[Tensor]:
+    start = 0
+    for tensor in like:
+        yield flat[start : start + tensor.numel()].view_as(tensor)
+        start += tensor.numel()
