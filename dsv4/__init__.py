@@ -1,0 +1,56 @@
+"""One small language model that reads pictures and makes SVG, pictures and clips; every name here loads on first use."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dsv4.echo import EchoStudio as EchoStudio
+    from dsv4.errors import InputError as InputError
+    from dsv4.messages import Message as Message
+    from dsv4.messages import document as document
+    from dsv4.messages import image as image
+    from dsv4.messages import video as video
+    from dsv4.studio import Studio as Studio
+
+__version__ = "0.1.0"
+__all__ = ["EchoStudio", "InputError", "Message", "Studio", "document", "image", "load", "video"]
+
+_HOME = {
+    "EchoStudio": "dsv4.echo",
+    "InputError": "dsv4.errors",
+    "Message": "dsv4.messages",
+    "Studio": "dsv4.studio",
+    "document": "dsv4.messages",
+    "image": "dsv4.messages",
+    "video": "dsv4.messages",
+}
+
+
+def load(name: str | None = None) -> Studio | EchoStudio:
+    """The studio called `name`: a shipped model, a folder of weights, or `echo`, which needs neither.
+
+    Without a name, the variable DSV4_MODEL decides, and without that, `nano`. Raises InputError for an unknown name.
+    """
+    name = name or os.environ.get("DSV4_MODEL") or "nano"
+    if name == "echo":
+        from dsv4.echo import EchoStudio
+
+        return EchoStudio()
+    from dsv4.studio import Studio
+
+    return Studio.load(name)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    if name in ("vision", "generation"):
+        return import_module("dsv4._parts").part(name)
+    raise AttributeError(f"module 'dsv4' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__", "generation", "vision"])

@@ -1,0 +1,100 @@
+"""Every limit on what may come in, in one table, and the functions that hold callers to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dsv4._parts import part
+from dsv4.errors import InputError, unknown
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Range:
+    """An inclusive range of one number; `whole` refuses fractions."""
+
+    low: float
+    high: float
+    whole: bool = True
+    unit: str = ""
+
+
+RANGES: dict[str, Range] = {
+    "seed": Range(low=0, high=2**63 - 1),
+    "temperature": Range(low=0, high=2, whole=False),
+    "max_tokens": Range(low=1, high=4096, unit=" tokens"),
+    "steps": Range(low=1, high=64, unit=" steps"),
+    "guidance": Range(low=1, high=10, whole=False),
+    "seconds": Range(low=0.25, high=4, whole=False, unit=" seconds"),
+}
+SIZES = (64, 128, 192, 256)  # sides of a picture in pixels; the head works in patches of 8
+CLIP_SIZE = 64  # side of a clip in pixels
+CLIP_FPS = 8
+
+PROMPT_CHARACTERS = 20_000
+PICTURES = 16  # in one message
+HISTORY_MESSAGES = 200
+BATCH_ROWS = 50_000
+BATCH_LINE_BYTES = 1_000_000
+BATCH_ID_CHARACTERS = 200
+DOCUMENT_PAGES = 16
+VIDEO_FRAMES = 4  # taken from a clip that is shown to the model
+
+
+def check_numbers(**values: object) -> None:
+    """Hold each named number to its row of RANGES; raises InputError with the allowed range."""
+    for name, value in values.items():
+        allowed = RANGES[name]
+        kinds = int if allowed.whole else (int, float)
+        what = f"{'a whole number' if allowed.whole else 'a number'} from {allowed.low:g} to {_plain(allowed.high)}"
+        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+            raise InputError(f"{name} must be {what}, got {value!r}")
+        if not allowed.low <= value <= allowed.high:
+            raise InputError(f"{name} must be {what}{allowed.unit}, got {value}")
+
+
+def check_prompt(prompt: object) -> str:
+    """The prompt without outer spaces; raises InputError if it is empty, too long or not text that can be stored."""
+    if not isinstance(prompt, str):
+        raise InputError(f"the prompt must be text, got {type(prompt).__name__}")
+    text = prompt.strip()
+    if not text:
+        raise InputError("the prompt is empty; write what you want, for example 'red heart icon'")
+    if len(text) > PROMPT_CHARACTERS:
+        raise InputError(f"the prompt has {len(text):,} characters; at most {PROMPT_CHARACTERS:,} are taken")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InputError("the prompt holds half of a surrogate pair, which is not a character; send it as UTF-8")
+    return text
+
+
+def check_size(size: object) -> int:
+    """A picture side from SIZES; raises InputError that names the nearest."""
+    if isinstance(size, bool) or not isinstance(size, int) or size not in SIZES:
+        number = isinstance(size, (int, float)) and math.isfinite(size)
+        near = f"; the nearest is {min(SIZES, key=lambda side: abs(side - size))}" if number else ""
+        raise InputError(f"size must be one of {', '.join(map(str, SIZES))} pixels, got {size!r}{near}")
+    return size
+
+
+def check_mode(mode: str) -> str:
+    """A name from the mode table of `vision`; raises InputError that names the nearest."""
+    modes = part("vision").MODES
+    if mode not in modes:
+        raise unknown("mode", mode, modes)
+    return mode
+
+
+def check_count(what: str, things: Sequence[object], most: int) -> None:
+    """Raise InputError when there are more than `most` of `what`."""
+    if len(things) > most:
+        raise InputError(f"{len(things)} {what} given; at most {most} are taken at once")
+
+
+def clip_frames(seconds: float) -> int:
+    """How many frames a clip of `seconds` has at CLIP_FPS, at least one."""
+    return max(1, round(seconds * CLIP_FPS))
+
+
+def _plain(number: float) -> str:
+    return f"{number:g}" if number < 1e6 else f"{int(number)}"

@@ -1,0 +1,63 @@
+"""Stage `text`: the core learns icons, drawings, definitions, facts and the caption language from packed documents.
+
+Shape letters: B rows, T tokens.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dsv4.data.text import TextMixture
+from dsv4.model import Model
+from dsv4.train.feeder import Feeder, workers_for
+from dsv4.train.optim import Average
+from dsv4.train.precision import autocast, compiled
+from dsv4.train.world import World
+
+BALANCE_WEIGHT = 1e-3
+
+
+def text_loss(core: nn.Module, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Cross entropy over the learnt places, the balance loss, and expert loads [L, E] of one packed batch."""
+    output = core(
+        batch["ids"].long(), positions_BT=batch["positions"].long(), segments_BT=batch["segments"].long(), logits=False
+    )
+    return core.loss(output.hidden_BTD, batch["targets"].long()), output.balance_loss, output.loads_LE
+
+
+class TextJob:
+    """Packed text batches through the core; see `Job` in run.py for the attributes."""
+
+    def __init__(
+        self, model: Model, world: World, data_dir: Path, *, rows: int, seq_len: int, seed: int, workers: int | None = None
+    ) -> None:
+        self.core, self.world = model.core, world
+        self.parts: dict[str, nn.Module] = {"core": model.core}
+        self.trained: list[nn.Module] = [model.core]
+        self.average: Average | None = None
+        self._loads_LE: Tensor | None = None
+        self._run = compiled(text_loss, world.device)
+        self.feeder = Feeder(
+            lambda number: iter(TextMixture(data_dir, seed=number, seq_len=seq_len, rows=rows)),
+            workers=workers_for(world.size) if workers is None else workers,
+            seed=seed * 1000 + world.rank,
+            device=world.device,
+        )
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """Losses of the next batch."""
+        with autocast(self.world.device):
+            text, balance, self._loads_LE = self._run(self.core, self.feeder.next())
+        return {"loss": text + BALANCE_WEIGHT * balance, "text": text, "balance": balance}
+
+    def after_step(self, step: int) -> None:
+        """Steer the router towards even loads."""
+        assert self._loads_LE is not None
+        self.core.update_router_bias(self.world.mean(self._loads_LE))
+
+    def close(self) -> None:
+        """Stop the data workers."""
+        self.feeder.close()
