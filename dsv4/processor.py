@@ -7,92 +7,90 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsv4._parts import part
 from dsv4.chat_format import chat_ids, film_ids, paint_ids, svg_ids
 from dsv4.errors import InputError
-from dsv4.limits import LIMITS
-from dsv4.messages import Image
+from dsv4.limits import check_mode, check_prompt
+from dsv4.messages import Document, Image, Message, Video
 from dsv4.model_input import ModelInput
+from dsv4.pictures_in import open_pictures
 from dsv4.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Pixels
 
+PROMPT_TOKENS = 8192
+
 
 class Processor:
-    """Turns checked requests into token ids and picture views for one tokenizer."""
+    """Turns requests into token ids and picture views for one tokenizer; raises InputError for what it cannot take."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
 
-    def chat(self, prompt: str, pictures: Sequence[Any], *, mode: str) -> ModelInput:
-        """A question with its pictures, ready for the answer. Raises InputError for what cannot be read."""
-        prompt = clean_prompt(prompt)
+    def chat(
+        self, prompt: str, shown: Sequence[Image | Document | Video], *, mode: str, history: Sequence[Message] = ()
+    ) -> ModelInput:
+        """A question with its pictures, ready for the answer.
+
+        A question without pictures is asked of the last pictures that the conversation showed.
+        """
+        words = one_line(prompt)
         vision = part("vision")
-        try:
-            chosen = vision.get_mode(mode)
-            views = tuple(vision.prepare(self.open(picture), chosen) for picture in pictures)
-        except ValueError as error:
-            raise InputError(str(error)) from error
-        counts = tuple(view.num_tokens for view in views)
-        ids = chat_ids(self.tokenizer, prompt, image_tokens=counts)
-        return self._input(ids, views, counts)
+        chosen = vision.get_mode(check_mode(mode))
+        pictures = open_pictures(shown) or open_pictures(last_shown(history))
+        views = tuple(_prepare(vision, picture, chosen) for picture in pictures)
+        counts = tuple(view.tokens for view in views)
+        return self._input(chat_ids(self.tokenizer, words, image_tokens=counts), views, counts)
 
     def svg(self, prompt: str) -> ModelInput:
         """A request for an SVG."""
-        return self._input(svg_ids(self.tokenizer, clean_prompt(prompt)))
+        return self._input(svg_ids(self.tokenizer, one_line(prompt)))
 
     def image(self, prompt: str) -> ModelInput:
         """A request for a picture."""
-        return self._input(paint_ids(self.tokenizer, clean_prompt(prompt)))
+        return self._input(paint_ids(self.tokenizer, one_line(prompt)))
 
     def video(self, prompt: str) -> ModelInput:
         """A request for a clip."""
-        return self._input(film_ids(self.tokenizer, clean_prompt(prompt)))
-
-    def open(self, picture: Any) -> Pixels:
-        """A picture from a path, bytes, a PIL image, an array or an Image part; InputError when it is none."""
-        source = picture.source if isinstance(picture, Image) else picture
-        if isinstance(source, str):
-            source = Path(source)
-        if isinstance(source, Path) and not source.is_file():
-            raise InputError(f"there is no picture at '{source}'")
-        try:
-            return part("vision").open_picture(source)
-        except (ValueError, OSError) as error:
-            raise InputError(str(error)) from error
+        return self._input(film_ids(self.tokenizer, one_line(prompt)))
 
     def _input(self, ids: list[int], views: tuple[Any, ...] = (), counts: tuple[int, ...] = ()) -> ModelInput:
         import torch
 
-        if len(ids) > LIMITS.prompt_tokens:
+        if len(ids) > PROMPT_TOKENS:
             raise InputError(
-                f"the request is {len(ids)} tokens long; at most {LIMITS.prompt_tokens} fit: "
-                "fewer or smaller pictures, or fewer words"
+                f"the request takes {len(ids):,} tokens; at most {PROMPT_TOKENS:,} fit: "
+                "show fewer pictures, a smaller mode, or fewer words"
             )
         place = self.tokenizer.id_of("<|image|>")
-        token_ids_BT = torch.tensor([ids], dtype=torch.int64)
-        memory_ids_BT = token_ids_BT.masked_fill(token_ids_BT == place, -1)
-        spans, start = [], 0
+        spans: list[tuple[int, int]] = []
+        start = 0
         for count in counts:
             start = ids.index(place, start)
             spans.append((start, start + count))
             start += count
-        return ModelInput(
-            token_ids_BT=token_ids_BT, views=views, image_spans=tuple(spans), memory_ids_BT=memory_ids_BT
-        )
+        return ModelInput(token_ids_BT=torch.tensor([ids]), views=views, image_spans=tuple(spans))
 
 
-def clean_prompt(prompt: str) -> str:
-    """One line without outer space; InputError when nothing is left or it is no text."""
-    if not isinstance(prompt, str):
-        raise InputError(f"a prompt is text, got {type(prompt).__name__}")
-    line = re.sub(r"\s+", " ", prompt).strip()
-    if not line:
-        raise InputError("the prompt is empty: say what you would like")
-    if len(line) > LIMITS.prompt_characters:
-        raise InputError(f"the prompt has {len(line)} characters; at most {LIMITS.prompt_characters} are read")
-    return line
+def last_shown(history: Sequence[Message]) -> list[Image | Document | Video]:
+    """The pictures of the latest message that showed any."""
+    for message in reversed(history):
+        shown = [one for one in message.parts if isinstance(one, Image | Document | Video)]
+        if shown:
+            return shown
+    return []
+
+
+def one_line(prompt: str) -> str:
+    """The checked prompt with every run of white space turned into one space: nano was taught single lines."""
+    return re.sub(r"\s+", " ", check_prompt(prompt))
+
+
+def _prepare(vision: Any, picture: Pixels, mode: Any) -> Any:
+    try:
+        return vision.prepare(picture, mode)
+    except ValueError as error:
+        raise InputError(str(error)) from error
