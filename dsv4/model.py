@@ -5,6 +5,7 @@ Shape letters: B batch, T tokens, D hidden size of the core, V vision tokens.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dsv4._parts import part
 from dsv4.checkpoint.io import load_folder, save_folder
 from dsv4.engine.generate import Prompt
+from dsv4.errors import unknown
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +25,7 @@ if TYPE_CHECKING:
     from generation.head import JointHead
     from vision import DeepEncoder
 
-# The head reads the core after these blocks (design: several layers, each normalised, mixed by learned weights).
-TAPS = (2, 4, 6)
+SIZES = ("nano", "micro")
 
 
 @dataclass
@@ -38,17 +39,20 @@ class Model:
     about: dict[str, Any]
 
     @classmethod
-    def nano(cls, tokenizer: Tokenizer) -> Model:
-        """A fresh nano with random weights (seed the global generator first)."""
+    def fresh(cls, tokenizer: Tokenizer, *, size: str = "nano") -> Model:
+        """A model with random weights (seed the global generator first); `size` is nano, or micro for tests."""
+        from dsv4.core import presets
         from dsv4.core.model import LanguageCore
-        from dsv4.core.presets import nano
 
+        if size not in SIZES:
+            raise unknown("size", size, SIZES)
         vision, generation = part("vision"), part("generation")
-        config = nano(vocab_size=tokenizer.vocab_size)
+        config = getattr(presets, size)(vocab_size=tokenizer.vocab_size)
         core = LanguageCore.from_config(config, canonical_ids=tokenizer.canonical_ids)
-        eyes = vision.DeepEncoder(vision.DeepEncoderConfig.nano())
-        head = generation.JointHead(generation.JointHeadConfig.nano())
-        return cls(tokenizer=tokenizer, core=core, eyes=eyes, head=head, about={"name": "nano"})
+        eyes_config = getattr(vision.DeepEncoderConfig, size)()
+        eyes = vision.DeepEncoder(dataclasses.replace(eyes_config, out_dim=config.hidden))
+        head = generation.JointHead(getattr(generation.JointHeadConfig, size)(tap_dim=config.hidden))
+        return cls(tokenizer=tokenizer, core=core, eyes=eyes, head=head, about={"name": size, "size": size})
 
     @classmethod
     def load(cls, folder: Path) -> Model:
@@ -56,8 +60,11 @@ class Model:
         from dsv4.tokenizer import Tokenizer
 
         tensors, about = load_folder(folder)
-        model = cls.nano(Tokenizer.from_file(folder / "tokenizer.json"))
+        model = cls.fresh(Tokenizer.from_file(folder / "tokenizer.json"), size=about["size"])
         model.about = about
+        there = {key.split(".", 1)[0] for key in tensors}
+        model.eyes = model.eyes if "eyes" in there else None
+        model.head = model.head if "head" in there else None
         for name, module in model.parts().items():
             own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
             module.load_state_dict(own)
@@ -100,4 +107,9 @@ class Model:
         import torch
 
         with torch.inference_mode():
-            return self.core(token_ids_BT, taps=TAPS, last_only=True).taps
+            return self.core(token_ids_BT, taps=tap_blocks(self.core.config.layers), last_only=True).taps
+
+
+def tap_blocks(layers: int) -> tuple[int, int, int]:
+    """After which blocks the head reads the core: a third, two thirds and the whole of the way."""
+    return (max(1, layers // 3), max(1, 2 * layers // 3), layers)

@@ -1,0 +1,9 @@
+"""Many rows of work, one output line each: restartable, in order, the same bytes however often it was interrupted."""
+
+from __future__ import annotations
+
+from dsv4.batch.jobs import TASKS, Job, read_rows
+from dsv4.batch.ledger import Ledger
+from dsv4.batch.run import batch_status, run_batch
+
+__all__ = ["TASKS", "Job", "Ledger", "batch_status", "read_rows", "run_batch"]

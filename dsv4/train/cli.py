@@ -1,0 +1,75 @@
+"""`dsv4 train nano`: run the curriculum, or some of its stages, on what devices there are; a second call resumes."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+
+from dsv4.errors import InputError
+from dsv4.model import Model
+from dsv4.tokenizer import Tokenizer
+from dsv4.train.jobs import make_job
+from dsv4.train.run import StagePlan, finished_stages, load_parts, run_stage
+from dsv4.train.stages import Stage, choose
+from dsv4.train.world import World, join_world
+
+
+def main(args: argparse.Namespace) -> int:
+    """Train; `args` has data, out, stages, minutes, steps, device, rows, size and seed. Returns the exit status."""
+    data_dir, run_dir = Path(args.data), Path(args.out)
+    if not (data_dir / "tokenizer.json").is_file():
+        raise InputError(f"no training data in '{data_dir}': make it with dsv4 data build --sources DIR --out {data_dir}")
+    stages = choose(args.stages)
+    if args.minutes is not None and args.steps is not None:
+        raise InputError("give --minutes or --steps, not both")
+    world = join_world(args.device)
+    torch.set_float32_matmul_precision("high")
+    torch.manual_seed(args.seed)
+    try:
+        model = Model.fresh(Tokenizer.from_file(data_dir / "tokenizer.json"), size=args.model_size)
+        for part in model.parts().values():
+            part.to(world.device)
+        for stage in stages:
+            _run(stage, model, world, data_dir, run_dir, args, share=_share(stages, stage, world, args.minutes))
+    finally:
+        world.close()
+    return 0
+
+
+def _share(stages: list[Stage], stage: Stage, world: World, minutes: float | None) -> float | None:
+    """The stage's part of `minutes` for all stages together, in the curriculum's proportions."""
+    if minutes is None:
+        return None
+    device = world.device.type
+    return minutes * stage.minutes(device) / sum(one.minutes(device) for one in stages)
+
+
+def _run(
+    stage: Stage,
+    model: Model,
+    world: World,
+    data_dir: Path,
+    run_dir: Path,
+    args: argparse.Namespace,
+    *,
+    share: float | None,
+) -> None:
+    if stage.name in finished_stages(run_dir):
+        if world.first:
+            print(json.dumps({"stage": stage.name, "already": "finished"}), flush=True)
+        return
+    load_parts(run_dir, model.parts())
+    device = world.device.type
+    if args.rows is not None:
+        stage = dataclasses.replace(stage, cpu_rows=args.rows, gpu_rows=args.rows)
+    minutes = None if args.steps is not None else share or stage.minutes(device)
+    plan = StagePlan(name=stage.name, minutes=minutes, steps=args.steps, rates=stage.rates, hold=stage.hold)
+    job = make_job(stage, model, world, data_dir, seed=args.seed, workers=args.workers)
+    try:
+        run_stage(job, plan, world, run_dir)
+    finally:
+        job.close()
