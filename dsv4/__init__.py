@@ -1,4 +1,4 @@
-"""One small language model that reads pictures and makes SVG, pictures and clips; every name here loads on first use."""
+"""One small language model that reads pictures and makes SVG, pictures and clips; names load on first use."""
 
 from __future__ import annotations
 

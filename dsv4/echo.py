@@ -145,7 +145,7 @@ class EchoStudio:
 
         return run_batch(self, jobs, out=out)
 
-    def _provenance(self, task: str, prompt: str, seed: int, **settings: float | int | str) -> dict[str, Any]:
+    def _provenance(self, task: str, prompt: str, seed: int, **settings: float | str) -> dict[str, Any]:
         return {"task": task, "prompt": prompt, "seed": seed, "model": self.name, "settings": settings}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -48,10 +47,9 @@ def check_numbers(**values: object) -> None:
         allowed = RANGES[name]
         kinds = int if allowed.whole else (int, float)
         what = f"{'a whole number' if allowed.whole else 'a number'} from {allowed.low:g} to {_plain(allowed.high)}"
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-            raise InputError(f"{name} must be {what}, got {value!r}")
-        if not allowed.low <= value <= allowed.high:
-            raise InputError(f"{name} must be {what}{allowed.unit}, got {value}")
+        proper = isinstance(value, kinds) and not isinstance(value, bool)
+        if not proper or not allowed.low <= value <= allowed.high:  # NaN is in no range
+            raise InputError(f"{name} must be {what}{allowed.unit}, got {_short(value)}")
 
 
 def check_prompt(prompt: object) -> str:
@@ -71,16 +69,16 @@ def check_prompt(prompt: object) -> str:
 def check_size(size: object) -> int:
     """A picture side from SIZES; raises InputError that names the nearest."""
     if isinstance(size, bool) or not isinstance(size, int) or size not in SIZES:
-        number = isinstance(size, (int, float)) and math.isfinite(size)
+        number = isinstance(size, (int, float)) and size == size
         near = f"; the nearest is {min(SIZES, key=lambda side: abs(side - size))}" if number else ""
-        raise InputError(f"size must be one of {', '.join(map(str, SIZES))} pixels, got {size!r}{near}")
+        raise InputError(f"size must be one of {', '.join(map(str, SIZES))} pixels, got {_short(size)}{near}")
     return size
 
 
 def check_mode(mode: str) -> str:
     """A name from the mode table of `vision`; raises InputError that names the nearest."""
     modes = part("vision").MODES
-    if mode not in modes:
+    if not isinstance(mode, str) or mode not in modes:
         raise unknown("mode", mode, modes)
     return mode
 
@@ -94,6 +92,13 @@ def check_count(what: str, things: Sequence[object], most: int) -> None:
 def clip_frames(seconds: float) -> int:
     """How many frames a clip of `seconds` has at CLIP_FPS, at least one."""
     return max(1, round(seconds * CLIP_FPS))
+
+
+def _short(value: object) -> str:
+    if isinstance(value, int) and abs(value) > 10**30:
+        return "a far larger number"
+    shown = repr(value)
+    return shown if len(shown) <= 60 else f"{shown[:60]}..."
 
 
 def _plain(number: float) -> str:

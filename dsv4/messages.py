@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dsv4.errors import InputError, unknown
+from dsv4.limits import VIDEO_FRAMES
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
@@ -54,8 +55,6 @@ class Video:
     frames: int = 4
 
     def __post_init__(self) -> None:
-        from dsv4.limits import VIDEO_FRAMES
-
         if not 1 <= self.frames <= VIDEO_FRAMES:
             raise InputError(f"frames must be from 1 to {VIDEO_FRAMES}, got {self.frames}")
 

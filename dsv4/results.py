@@ -156,7 +156,7 @@ class ChatStream:
         *,
         cancelled: Callable[[], bool] | None = None,
     ) -> None:
-        """`write(stop)` yields pieces and looks at `stop()` between them; `finish(text, was_cancelled)` makes the reply."""
+        """`write(stop)` yields pieces and looks at `stop()` between; `finish(text, was_cancelled)` makes the reply."""
         self._outside = cancelled
         self._cancelled = False
         self._finish = finish

@@ -98,7 +98,7 @@ def _run_row(studio: Maker, job: Job, work: Path, files: Path) -> tuple[dict[str
         return {**line, "ok": False, "error": job.fault}, True
     try:
         return {**line, "ok": True, **_make(studio, job, work, files)}, False
-    except InputError as error:
+    except ValueError as error:  # the row's own fault; anything else is ours or the machine's and stops the run
         return {**line, "ok": False, "error": str(error)}, True
 
 

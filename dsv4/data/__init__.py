@@ -1,3 +1,1 @@
-"""Deterministic training data of nano's closed world: `build` prepares a folder, the streams read it."""
-
-from dsv4._lazy import lazy
+"""Training data of nano's closed world: `build` makes a folder from the sources, streams read it; all by seed."""

@@ -21,6 +21,7 @@ from dsv4.data.language import (
     clashes,
     held_motion,
     held_scene,
+    is_plural,
     is_shape,
     noun_phrase,
     plural,
@@ -124,7 +125,10 @@ def vary(rng: random.Random, text: str, phrases: Sequence[str] = PAINT_PHRASES, 
 def ask(kind: str, rng: random.Random, subject: str = "", *, held: bool = False) -> str:
     """A question of a kind about a subject, in a trained phrasing, or in the held-out one."""
     forms = QUESTIONS[kind]
-    return (forms[-1] if held else rng.choice(forms[:-1])).format(subject)
+    question = (forms[-1] if held else rng.choice(forms[:-1])).format(subject)
+    if kind == "where" and is_plural(subject.removeprefix("the ")):
+        question = question.replace(" is ", " are ", 1)
+    return question
 
 
 def questions(

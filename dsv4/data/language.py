@@ -15,15 +15,15 @@ from dsv4.errors import InputError, nearest
 
 SHAPES = ("circle", "square", "triangle", "diamond", "star", "cross")
 SHAPE_COLOURS = {
-    "red": (221, 46, 68),
-    "orange": (244, 144, 12),
-    "yellow": (253, 203, 88),
-    "green": (120, 177, 89),
-    "blue": (85, 172, 238),
-    "purple": (170, 142, 214),
-    "pink": (244, 171, 186),
-    "brown": (193, 105, 79),
-    "black": (49, 55, 61),
+    "red": (220, 38, 38),
+    "orange": (245, 130, 32),
+    "yellow": (245, 215, 40),
+    "green": (34, 160, 74),
+    "blue": (37, 99, 235),
+    "purple": (128, 60, 190),
+    "pink": (244, 114, 182),
+    "brown": (120, 72, 35),
+    "cyan": (40, 200, 220),
 }
 GROUNDS = {
     "white": (255, 255, 255),

@@ -61,3 +61,30 @@ class TextJob:
     def close(self) -> None:
         """Stop the data workers."""
         self.feeder.close()
+
+
+def index_loss(core: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+    """How far the indexers' scores are from what attention looks at, as a KL divergence; only indexers learn."""
+    output = core(
+        batch["ids"].long(),
+        positions_BT=batch["positions"].long(),
+        segments_BT=batch["segments"].long(),
+        index_loss=True,
+        logits=False,
+    )
+    return output.index_loss
+
+
+class IndexJob(TextJob):
+    """Stage `index`: the lightning indexers learn to find what dense attention finds (DSA's warm-up stage)."""
+
+    def loss(self, step: int) -> dict[str, Tensor]:
+        """The KL divergence of the next batch."""
+        if step == 0:
+            self._run_index = compiled(index_loss, self.world.device)
+        with autocast(self.world.device):
+            loss = self._run_index(self.core, self.feeder.next())
+        return {"loss": loss, "index": loss}
+
+    def after_step(self, step: int) -> None:
+        """The router is not trained here."""

@@ -6,12 +6,12 @@ import importlib
 from typing import Any
 
 _HOME = {
-    "vocabulary": "vocabulary",
-    "Vocabulary": "vocabulary",
-    "canonical": "canonical",
+    "vocabulary": "tokens",
+    "Vocabulary": "tokens",
+    "canonical": "normalise",
     "SvgState": "state",
     "partial": "preview",
-    "rebuild": "rebuild",
+    "rebuild": "safe",
     "rasterise": "render",
     "rasterise_trusted": "render",
     "in_circle": "compose",

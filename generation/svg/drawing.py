@@ -11,7 +11,31 @@ import dataclasses
 GRID = 96
 LOW, HIGH = -8, 104
 RADII = (
-    *(106, 112, 120, 126, 132, 138, 144, 150, 156, 162, 168, 174, 180, 186, 192, 198, 206, 216, 222, 229, 246, 258, 264),
+    *(
+        106,
+        112,
+        120,
+        126,
+        132,
+        138,
+        144,
+        150,
+        156,
+        162,
+        168,
+        174,
+        180,
+        186,
+        192,
+        198,
+        206,
+        216,
+        222,
+        229,
+        246,
+        258,
+        264,
+    ),
     *(282, 300, 322, 342, 366, 378, 408, 430, 456, 485, 550, 593, 650, 743, 845, 1000, 1700, 3000),
 )
 SCALES = tuple(round(0.05 * step, 2) for step in range(2, 21))
@@ -130,5 +154,7 @@ def _item(item: Shape | Group, outer: RootStyle) -> str:
     if item.kind == "path":
         return f'<path{style} d="{write_path(item.data)}"/>'
     pairs = zip(GEOMETRY[item.kind], item.data, strict=True)
-    geometry = "".join(f' {key}="{value}"' for key, value in pairs if not (item.kind == "rect" and key == "rx" and not value))
+    geometry = "".join(
+        f' {key}="{value}"' for key, value in pairs if not (item.kind == "rect" and key == "rx" and not value)
+    )
     return f"<{item.kind}{style}{geometry}/>"

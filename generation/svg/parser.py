@@ -1,13 +1,13 @@
 """Parse drawing tokens into a drawing: strictly for a whole one, or as far as they reach for a preview.
 
-Source: the grammar described in `vocabulary`.
+Source: the grammar described in `tokens`.
 """
 
 from __future__ import annotations
 
 from .drawing import MAX_DEPTH, Drawing, Group, Override, RootStyle, Shape
 from .palette import PAINTS
-from .vocabulary import COMMANDS, KINDS, OVAL_ARCS, ROUND_ARCS
+from .tokens import COMMANDS, KINDS, OVAL_ARCS, ROUND_ARCS
 
 _PAINTS = frozenset(PAINTS)
 

@@ -17,7 +17,7 @@ _COMMAND = re.compile(r"([A-Za-z])([^A-Za-z]*)")
 
 
 def read(text: str) -> Drawing:
-    """Read canonical drawing text. Raises ValueError naming what is not canonical.
+    """Read canonical drawing text; title, desc and metadata are passed over. Raises ValueError naming the rest.
 
     Colours, ranges and path order are not judged here; encoding does that.
     """
@@ -30,7 +30,7 @@ def read(text: str) -> Drawing:
         raise ValueError(f"not well-formed SVG: {error}") from None
     if _name(root) != "svg" or (root.get("viewBox") or "").split() != ["0", "0", str(GRID), str(GRID)]:
         raise ValueError(f'a canonical drawing starts with <svg viewBox="0 0 {GRID} {GRID}" ...>; use canonical(text)')
-    style = _container_style(root, RootStyle(fill="black"), extra={"viewBox"})
+    style = _container_style(root, RootStyle(fill="black"), extra={"viewBox", "width", "height"})
     return Drawing(style=style, items=_items(root, style, 1))
 
 
@@ -92,14 +92,15 @@ def _container_style(element, outer: RootStyle, extra: set[str]) -> RootStyle:
 def _items(element, style: RootStyle, depth: int) -> tuple[Shape | Group, ...]:
     if depth > MAX_DEPTH:
         raise ValueError(f"a canonical drawing nests at most {MAX_DEPTH - 1} groups")
-    return tuple(_group(child, style, depth) if _name(child) == "g" else _shape(child) for child in element)
+    children = [child for child in element if _name(child) not in ("title", "desc", "metadata")]
+    return tuple(_group(child, style, depth) if _name(child) == "g" else _shape(child) for child in children)
 
 
 def _group(element, outer: RootStyle, depth: int) -> Group:
     style = _container_style(element, outer, extra={"transform"})
     place = _PLACE.fullmatch(element.get("transform", ""))
     if place is None:
-        raise ValueError("a canonical group carries transform=\"translate(x y) scale(s)\" and nothing else")
+        raise ValueError('a canonical group carries transform="translate(x y) scale(s)" and nothing else')
     x, y, scale = int(place[1]), int(place[2]), float(place[3])
     return Group(x=x, y=y, scale=scale, style=style, items=_items(element, style, depth + 1))
 

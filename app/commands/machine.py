@@ -1,0 +1,121 @@
+"""`dsv4 doctor`, `models` and `config show`: what is here."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from dsv4._parts import asset
+
+from ..settings import DEFAULTS, resolve
+
+NEEDED = ("torch", "torchvision", "numpy", "safetensors", "tokenizers", "timm", "open_clip_torch", "diffusers")
+NEEDED += ("transformers", "pillow", "gradio", "fastapi", "uvicorn", "av", "resvg-py", "defusedxml")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    fine: bool
+    says: str
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Look at Python, packages, devices, encoder, weights and folders; status 1 if something is missing."""
+    findings = [_python(), _packages(), _devices(), _encoder(), _weights(), _home()]
+    if args.json:
+        print(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        for one in findings:
+            print(f"{'ok ' if one.fine else 'BAD'}  {one.what:<9} {one.says}")
+    return 0 if all(one.fine for one in findings) else 1
+
+
+def models(args: argparse.Namespace) -> int:
+    """List what `--model` takes."""
+    folder = asset("nano")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) if folder.is_dir() else 0
+    table = [
+        {"name": "nano", "here": size > 0, "bytes": size, "about": "trained by this project, made for two CPU cores"},
+        {"name": "echo", "here": True, "bytes": 0, "about": "no model: repeats the request, for tests"},
+    ]
+    if args.json:
+        print(json.dumps(table))
+    else:
+        for row in table:
+            here = f"{row['bytes'] / 1e6:.1f} MB" if row["here"] else "not here"
+            print(f"{row['name']:<6} {here:<10} {row['about']}")
+        print("A folder written by `dsv4 export` can be named in place of these.")
+    return 0
+
+
+def config(args: argparse.Namespace) -> int:
+    """Print each setting with its origin."""
+    found = [resolve(name) for name in DEFAULTS]
+    if args.json:
+        print(json.dumps({one.name: {"value": one.value, "origin": one.origin} for one in found}))
+    else:
+        for one in found:
+            print(f"{one.name:<6} {one.value!s:<40} {one.origin}")
+    return 0
+
+
+def _python() -> Finding:
+    says = f"{platform.python_version()} on {platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+    return Finding(what="python", fine=sys.version_info >= (3, 11), says=says)
+
+
+def _packages() -> Finding:
+    missing = []
+    for name in NEEDED:
+        try:
+            version(name)
+        except PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Finding(what="packages", fine=False, says=f"missing: {', '.join(missing)}")
+    return Finding(what="packages", fine=True, says=f"all {len(NEEDED)} here, torch {version('torch')}")
+
+
+def _devices() -> Finding:
+    try:
+        import torch
+    except ImportError as error:
+        return Finding(what="devices", fine=False, says=f"torch does not load: {error}")
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    says = f"cpu with {torch.get_num_threads()} threads" + (f", {accelerator.type}" if accelerator else "")
+    return Finding(what="devices", fine=True, says=says)
+
+
+def _encoder() -> Finding:
+    try:
+        import av
+
+        av.Codec("libx264", "w")
+    except (ImportError, ValueError) as error:
+        return Finding(what="video", fine=False, says=f"no H.264 encoder: {error}")
+    return Finding(what="video", fine=True, says=f"libx264 through av {av.__version__}")
+
+
+def _weights() -> Finding:
+    folder = asset("nano")
+    shards = sorted(folder.glob("*.safetensors"))
+    if not shards:
+        return Finding(what="weights", fine=False, says=f"no weights of nano in {folder}")
+    size = sum(shard.stat().st_size for shard in shards) / 1e6
+    return Finding(what="weights", fine=True, says=f"nano, {size:.1f} MB in {len(shards)} files")
+
+
+def _home() -> Finding:
+    home = Path(resolve("home").value)
+    nearest = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
+    fine = nearest.is_dir() and os.access(nearest, os.W_OK)
+    return Finding(what="home", fine=fine, says=f"{home}{'' if fine else ' cannot be written'}")

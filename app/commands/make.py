@@ -1,0 +1,141 @@
+"""`dsv4 chat`, `svg`, `image` and `video`: one result from one prompt.
+
+What can be refused is refused before the model is loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dsv4
+from dsv4 import limits
+from dsv4.messages import document, image, video
+from dsv4.results import Progress, check_output
+
+from ..settings import resolve
+
+
+def chat(args: argparse.Namespace) -> int:
+    """Print the answer while it comes."""
+    limits.check_prompt(args.prompt)
+    limits.check_mode(args.mode)
+    limits.check_numbers(seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens)
+    if args.output:
+        check_output(args.output, "chat")
+    shown = [
+        *(image(path) for path in args.image),
+        *(document(path) for path in args.document),
+        *(video(path) for path in args.video),
+    ]
+    studio, started = _load(args), time.monotonic()
+    stream = studio.chat(
+        args.prompt, *shown, mode=args.mode, seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens
+    )
+    for piece in stream:
+        if not args.json:
+            print(piece, end="", flush=True)
+    reply = stream.reply
+    if args.output:
+        reply.save(args.output)
+    if args.json:
+        usage = {"read": reply.usage.read, "written": reply.usage.written}
+        record = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
+        _print_json(record, reply.provenance, started)
+    else:
+        print()
+    return 0
+
+
+def svg(args: argparse.Namespace) -> int:
+    """Write an SVG, or print it when no file is named."""
+    limits.check_prompt(args.prompt)
+    limits.check_numbers(seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens)
+    if args.output:
+        check_output(args.output, "svg")
+    studio, started = _load(args), time.monotonic()
+    drawing = studio.svg(
+        args.prompt,
+        seed=args.seed,
+        temperature=args.temperature,
+        max_tokens=args.max_tokens,
+        on_progress=_reporter(args),
+    )
+    if args.output:
+        return _saved(args, drawing, started)
+    if args.json:
+        _print_json({"svg": drawing.text}, drawing.provenance, started)
+    else:
+        print(drawing.text, end="" if drawing.text.endswith("\n") else "\n")
+    return 0
+
+
+def picture(args: argparse.Namespace) -> int:
+    """Write a picture."""
+    limits.check_prompt(args.prompt)
+    limits.check_size(args.size)
+    limits.check_numbers(seed=args.seed, steps=args.steps, guidance=args.guidance)
+    check_output(args.output, "image")
+    studio, started = _load(args), time.monotonic()
+    painted = studio.image(
+        args.prompt,
+        seed=args.seed,
+        size=args.size,
+        steps=args.steps,
+        guidance=args.guidance,
+        on_progress=_reporter(args),
+    )
+    return _saved(args, painted, started)
+
+
+def clip(args: argparse.Namespace) -> int:
+    """Write a clip."""
+    limits.check_prompt(args.prompt)
+    limits.check_numbers(seconds=args.seconds, seed=args.seed, steps=args.steps, guidance=args.guidance)
+    check_output(args.output, "video")
+    first_frame = image(args.first_frame) if args.first_frame else None
+    studio, started = _load(args), time.monotonic()
+    filmed = studio.video(
+        args.prompt,
+        seconds=args.seconds,
+        seed=args.seed,
+        steps=args.steps,
+        guidance=args.guidance,
+        first_frame=first_frame,
+        on_progress=_reporter(args),
+    )
+    return _saved(args, filmed, started)
+
+
+def _load(args: argparse.Namespace) -> Any:
+    return dsv4.load(resolve("model", args.model).value)
+
+
+def _reporter(args: argparse.Namespace) -> Callable[[Progress], None] | None:
+    """Progress on one line that rewrites itself, only where a person looks."""
+    if args.quiet or args.json or not sys.stderr.isatty():
+        return None
+
+    def report(now: Progress) -> None:
+        end = "\r" if now.step < now.total else "\r\033[K"
+        print(f"step {now.step} of {now.total}", end=end, file=sys.stderr, flush=True)
+
+    return report
+
+
+def _saved(args: argparse.Namespace, result: Any, started: float) -> int:
+    path = result.save(args.output)
+    if args.json:
+        _print_json({"file": str(path)}, result.provenance, started)
+    elif not args.quiet:
+        print(path)
+    return 0
+
+
+def _print_json(record: dict[str, Any], provenance: Any, started: float) -> None:
+    seconds = round(time.monotonic() - started, 3)
+    print(json.dumps({**record, "seconds": seconds, "made_by": dict(provenance)}, ensure_ascii=False))

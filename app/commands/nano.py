@@ -1,0 +1,51 @@
+"""`dsv4 train nano`, `eval nano`, `data build` and `export`: thin doors to the packages that do the work."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import import_module
+from pathlib import Path
+
+from dsv4.errors import InputError
+
+
+def train(args: argparse.Namespace) -> int | None:
+    """Train nano, or go on with an interrupted run."""
+    _folder(args.data, "--data", "make it with `dsv4 data build`")
+    _above_zero(args, "minutes", "steps")
+    return import_module("dsv4.train.cli").main(args)
+
+
+def evaluate(args: argparse.Namespace) -> int | None:
+    """Print the score table."""
+    _folder(args.data, "--data", "make it with `dsv4 data build`")
+    _above_zero(args, "limit")
+    if args.out and not Path(args.out).parent.is_dir():
+        raise InputError(f"--out: no folder '{Path(args.out).parent}'")
+    return import_module("dsv4.eval.nano").main(args)
+
+
+def build_data(args: argparse.Namespace) -> int:
+    """Build the training data from a folder of sources."""
+    sources = _folder(args.sources, "--sources", "it holds icons.jsonl.zst, things.jsonl.zst, words.jsonl.zst, ...")
+    import_module("dsv4.data").build(sources, Path(args.out))
+    return 0
+
+
+def export(args: argparse.Namespace) -> int | None:
+    """Write a model folder from a training run."""
+    _folder(args.run, "--run", "it is the --out of `dsv4 train nano`")
+    return import_module("dsv4.train.export").main(args)
+
+
+def _folder(path: str, flag: str, hint: str) -> Path:
+    if not Path(path).is_dir():
+        raise InputError(f"{flag}: no folder '{path}'; {hint}")
+    return Path(path)
+
+
+def _above_zero(args: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise InputError(f"--{name} must be above zero, got {value}")

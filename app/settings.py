@@ -1,0 +1,73 @@
+"""Settings and where each came from: a flag, then a DSV4_ variable, then dsv4.toml, then the default."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dsv4.errors import InputError, unknown
+
+FILE = "dsv4.toml"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setting:
+    """A value and its origin, for example `flag --port`, `DSV4_PORT`, `dsv4.toml` or `default`."""
+
+    name: str
+    value: Any
+    origin: str
+
+
+def default_home() -> Path:
+    """Where the studio keeps its database and media unless DSV4_HOME says otherwise."""
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "dsv4"
+
+
+DEFAULTS: dict[str, Any] = {"model": "nano", "host": "127.0.0.1", "port": 7860, "home": ""}
+
+
+def resolve(name: str, flag: Any = None) -> Setting:
+    """The value that counts for one of DEFAULTS; raises InputError if it cannot be what the setting needs."""
+    if flag is not None:
+        return Setting(name=name, value=_checked(name, flag, f"--{name}"), origin=f"flag --{name}")
+    variable = f"DSV4_{name.upper()}"
+    if os.environ.get(variable):
+        return Setting(name=name, value=_checked(name, os.environ[variable], variable), origin=variable)
+    in_file = _from_file()
+    if name in in_file:
+        return Setting(name=name, value=_checked(name, in_file[name], FILE), origin=FILE)
+    default = str(default_home()) if name == "home" else DEFAULTS[name]
+    return Setting(name=name, value=default, origin="default")
+
+
+def _from_file() -> dict[str, Any]:
+    path = Path(FILE)
+    if not path.is_file():
+        return {}
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{FILE} cannot be read: {error}") from error
+    for key in found:
+        if key not in DEFAULTS:
+            raise unknown(f"setting in {FILE}", key, DEFAULTS)
+    return found
+
+
+def _checked(name: str, value: Any, origin: str) -> Any:
+    if name == "port":
+        try:
+            port = int(value)
+        except (TypeError, ValueError):
+            port = -1
+        if not 1 <= port <= 65535:
+            raise InputError(f"{origin}: a port is a whole number from 1 to 65535, got '{value}'")
+        return port
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{origin}: {name} must be text, got {value!r}")
+    return value

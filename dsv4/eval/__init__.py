@@ -1,0 +1,1 @@
+"""Judges: each takes a model and a data folder and counts what is exactly right."""

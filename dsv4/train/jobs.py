@@ -1,0 +1,28 @@
+"""From a stage of the curriculum to the job that runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dsv4.model import Model
+from dsv4.train.head_job import HeadJob
+from dsv4.train.run import Job
+from dsv4.train.see_job import SeeJob
+from dsv4.train.stages import Stage
+from dsv4.train.text_job import IndexJob, TextJob
+from dsv4.train.world import World
+
+
+def make_job(stage: Stage, model: Model, world: World, data_dir: Path, *, seed: int, workers: int | None = None) -> Job:
+    """The job of `stage` with its data workers started; `workers` 0 makes batches in this process (tests)."""
+    rows = stage.rows(world.device.type)
+    common = {"rows": rows, "seed": seed, "workers": workers}
+    if stage.job == "text":
+        return TextJob(model, world, data_dir, seq_len=stage.seq_len, **common)
+    if stage.job == "index":
+        return IndexJob(model, world, data_dir, seq_len=stage.seq_len, **common)
+    if stage.job == "see":
+        return SeeJob(model, world, data_dir, seq_len=stage.seq_len, **common)
+    if stage.job == "head":
+        return HeadJob(model, world, data_dir, task=stage.task, size=stage.size, frames=stage.frames, **common)
+    raise ValueError(f"stage {stage.name!r} has an unknown job {stage.job!r}")

@@ -1,0 +1,40 @@
+"""The eyes: pictures from files, modes with exact token counts, and the DeepEncoder. Importing this loads no torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import DeepEncoderConfig as DeepEncoderConfig
+    from .deepencoder import DeepEncoder as DeepEncoder
+    from .modes import MODES as MODES
+    from .modes import Mode as Mode
+    from .modes import get_mode as get_mode
+    from .pictures import open_picture as open_picture
+    from .prepare import Views as Views
+    from .prepare import prepare as prepare
+    from .prepare import tile_boxes as tile_boxes
+
+_HOME = {
+    "DeepEncoderConfig": "config",
+    "DeepEncoder": "deepencoder",
+    "MODES": "modes",
+    "Mode": "modes",
+    "get_mode": "modes",
+    "open_picture": "pictures",
+    "Views": "prepare",
+    "prepare": "prepare",
+    "tile_boxes": "prepare",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(key for key in globals() if key.startswith("__"))]

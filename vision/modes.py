@@ -1,0 +1,97 @@
+"""The six ways to look at a picture, and what each costs in tokens.
+
+Source: DeepSeek-OCR (arXiv 2510.18234), table 1. That table counts grid features only; the language model also reads
+a newline behind every row and one separator, so both numbers are given here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+
+STRIDE = 64  # pixels of a side that become one feature: patches of 16, then two convolutions of stride 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mode:
+    """One row of the table; sides in pixels.
+
+    `side` is the whole view's; `tile` is 0 for a mode without tiles. `stretch` fits the picture by changing its
+    aspect, otherwise it is padded with grey. `trained` is False where no released weights were made for the mode.
+    """
+
+    name: str
+    side: int
+    stretch: bool
+    tile: int = 0
+    max_tiles: int = 9
+    trained: bool = True
+    use: str = ""
+
+    def __post_init__(self) -> None:
+        if self.side <= 0 or self.side % STRIDE or self.tile < 0 or self.tile % STRIDE:
+            raise ValueError(f"sides of mode '{self.name}' must be multiples of {STRIDE}, got {self.side}, {self.tile}")
+        if self.max_tiles < 2:
+            raise ValueError(f"max_tiles of mode '{self.name}' must be at least 2, got {self.max_tiles}")
+
+    @property
+    def cells(self) -> int:
+        """Features along one side of the whole view."""
+        return self.side // STRIDE
+
+    def tile_grid(self, width: int, height: int) -> tuple[int, int]:
+        """Columns and rows of tiles for a picture of this size; (0, 0) when the whole view shows it all."""
+        if width < 1 or height < 1:
+            raise ValueError(f"a picture has at least one pixel a side, got {width} x {height}")
+        if not self.tile or max(width, height) <= self.tile:
+            return 0, 0
+        best, best_gap = (1, 1), float("inf")
+        for columns, rows in _grids(self.max_tiles):
+            gap = abs(width / height - columns / rows)
+            # Among equal shapes the finer grid pays only if the picture has the pixels for it.
+            finer = width * height > 0.5 * self.tile**2 * columns * rows
+            if gap < best_gap or (gap == best_gap and finer):
+                best, best_gap = (columns, rows), gap
+        return best
+
+    def num_tokens(self, width: int, height: int) -> int:
+        """How many places the picture takes in the language model's sequence."""
+        columns, rows = self.tile_grid(width, height)
+        cells = self.tile // STRIDE
+        return cells * rows * (cells * columns + 1) * bool(rows) + self.cells * (self.cells + 1) + 1
+
+    def paper_tokens(self, width: int, height: int) -> int:
+        """The count as the paper gives it: grid features alone."""
+        columns, rows = self.tile_grid(width, height)
+        return columns * rows * (self.tile // STRIDE) ** 2 + self.cells**2
+
+
+MODES: dict[str, Mode] = {
+    mode.name: mode
+    for mode in (
+        Mode(name="tiny", side=512, stretch=True, use="slides, drawings, a few words"),
+        Mode(name="small", side=640, stretch=True, use="books, reports"),
+        Mode(name="base", side=1024, stretch=False, use="a dense page"),
+        Mode(name="large", side=1280, stretch=False, use="a dense page with small print"),
+        Mode(name="gundam", side=1024, stretch=False, tile=640, use="newspapers, large scans"),
+        Mode(name="gundam-m", side=1280, stretch=False, tile=1024, trained=False, use="needs weights trained for it"),
+    )
+}
+
+
+def get_mode(name: str | Mode) -> Mode:
+    """The row called `name`, in any case; a `Mode` is given back. Raises ValueError that names the nearest."""
+    if isinstance(name, Mode):
+        return name
+    key = str(name).strip().lower()
+    if key not in MODES:
+        near = difflib.get_close_matches(key, MODES, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"unknown mode '{name}'{hint} Modes: {', '.join(MODES)}")
+    return MODES[key]
+
+
+def _grids(most: int) -> list[tuple[int, int]]:
+    sides = range(1, most + 1)
+    found = [(columns, rows) for columns in sides for rows in sides if 2 <= columns * rows <= most]
+    return sorted(found, key=lambda grid: (grid[0] * grid[1], grid))
