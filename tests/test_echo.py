@@ -141,7 +141,8 @@ def test_frames_of_a_clip_are_seen(studio, tmp_path):
 
 def test_the_echo_needs_no_torch():
     code = (
-        "import sys; from dsv4 import load; s = load('echo'); s.chat('a').reply; s.svg('a'); s.image('a'); s.video('a');"
+        "import sys; from dsv4 import load; s = load('echo');"
+        "s.chat('a').reply; s.svg('a'); s.image('a'); s.video('a');"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0

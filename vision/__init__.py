@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from .modes import Mode as Mode
     from .modes import get_mode as get_mode
     from .pictures import open_picture as open_picture
-    from .prepare import Views as Views
-    from .prepare import prepare as prepare
-    from .prepare import tile_boxes as tile_boxes
+    from .views import Views as Views
+    from .views import prepare as prepare
+    from .views import tile_boxes as tile_boxes
 
 _HOME = {
     "DeepEncoderConfig": "config",
@@ -23,9 +23,9 @@ _HOME = {
     "Mode": "modes",
     "get_mode": "modes",
     "open_picture": "pictures",
-    "Views": "prepare",
-    "prepare": "prepare",
-    "tile_boxes": "prepare",
+    "Views": "views",
+    "prepare": "views",
+    "tile_boxes": "views",
 }
 __all__ = sorted(_HOME)
 

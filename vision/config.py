@@ -43,7 +43,7 @@ class DeepEncoderConfig:
 
     @classmethod
     def nano(cls, out_dim: int = 384) -> DeepEncoderConfig:
-        """The shipped size: 7.6 million parameters, native at 512 pixels."""
+        """The shipped size: 7.5 million parameters, native at 512 pixels."""
         return cls(
             native=512, sam_width=192, sam_layers=4, sam_heads=3, sam_window=8, sam_global=(1, 3), neck=64, middle=128,
             clip_width=256, clip_layers=6, clip_heads=4, out_dim=out_dim,
@@ -51,7 +51,7 @@ class DeepEncoderConfig:
 
     @classmethod
     def micro(cls, out_dim: int = 64) -> DeepEncoderConfig:
-        """A size for tests: 0.3 million parameters."""
+        """A size for tests: 0.2 million parameters."""
         return cls(
             native=512, sam_width=32, sam_layers=2, sam_heads=2, sam_window=8, sam_global=(1,), neck=16, middle=32,
             clip_width=64, clip_layers=2, clip_heads=2, out_dim=out_dim,

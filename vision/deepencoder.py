@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from .config import DeepEncoderConfig
 from .modes import STRIDE
-from .prepare import Views
 from .sam import build_sam
+from .views import Views
 
 
 class ClipTrunk(nn.Module):
@@ -118,7 +118,7 @@ class DeepEncoder(nn.Module):
 
 @torch.no_grad()
 def _fresh(encoder: DeepEncoder) -> None:
-    """Starting weights: variance kept from layer to layer, residual branches small, vectors of length one at the end."""
+    """Starting weights: variance kept between layers, residual branches small, vectors of length one at the end."""
     config = encoder.config
     for module in encoder.modules():
         if isinstance(module, nn.Linear):

@@ -62,7 +62,7 @@ def _check_size(size: tuple[int, int], name: str) -> None:
     if width * height > MAX_PIXELS:
         raise ValueError(f"{name} has {width} x {height} pixels; at most {MAX_PIXELS:,} are read, so scale it down")
     if max(size) > MAX_RATIO * min(size):
-        raise ValueError(f"{name} is {width} x {height}: one side may be at most {MAX_RATIO} times the other, so crop it")
+        raise ValueError(f"{name} is {width} x {height}: a side may be at most {MAX_RATIO} times the other, so crop it")
 
 
 def _as_seen(picture: Image, name: str) -> Image:

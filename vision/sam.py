@@ -19,7 +19,7 @@ _EPS = 1e-6  # SAM's; timm's own default of 1e-5 would change released weights' 
 
 
 def build_sam(config: DeepEncoderConfig) -> Any:
-    """A timm `VisionTransformerSAM` without a head: its `forward_features` maps pixels [B,3,H,W] to [B,neck,H/16,W/16]."""
+    """A timm `VisionTransformerSAM` without a head; `forward_features` maps [B,3,H,W] to [B,neck,H/16,W/16]."""
     import timm
 
     sam: Any = timm.create_model(

@@ -1,4 +1,4 @@
-"""What every tab needs: example chips, a run and a stop button, reading numbers, naming files, and the turn of a job."""
+"""What every tab needs: example chips, a run and a stop button, numbers read, files named, a job given its turn."""
 
 from __future__ import annotations
 
@@ -93,7 +93,13 @@ def halt(desk: Desk, tab: str) -> Callable[[gr.Request], str]:
 
 
 def wire(
-    desk: Desk, tab: str, buttons: Controls, triggers: Sequence[Any], make: Callable[..., Any], inputs: Any, outputs: Any
+    desk: Desk,
+    tab: str,
+    buttons: Controls,
+    triggers: Sequence[Any],
+    make: Callable[..., Any],
+    inputs: Any,
+    outputs: Any,
 ) -> None:
     """Connect start and stop: `triggers` run `make`, one job at a time over the whole page."""
     private = {"api_visibility": "private", "show_progress": "hidden"}

@@ -62,17 +62,24 @@ def read_words(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     best: dict[str, tuple[float, int, str, Mapping[str, Any]]] = {}
     for number, row in enumerate(rows):
         for place, lemma in enumerate(row["words"]):
-            if not _LEMMA.fullmatch(lemma) or (place > 0 and not (lemma.isalpha() and lemma.islower())):
+            if not _LEMMA.fullmatch(lemma) or not _may_stand(row, lemma, place):
                 continue
             score = (_score(row, lemma, place, below), -number, lemma, row)
             if lemma.lower() not in best or score[:2] > best[lemma.lower()][:2]:
                 best[lemma.lower()] = score
     leads = {row["words"][0].lower() for row in rows}
-    chosen = [found for key, found in sorted(best.items()) if key in leads]
+    chosen = [found for key, found in sorted(best.items()) if key in leads or found[3]["kind"] == "noun.location"]
     entries = [_entry(lemma, row, by_id) for _, _, lemma, row in chosen]
     kept = [(entry, row) for entry, (_, _, _, row) in zip(entries, chosen, strict=True) if entry is not None]
     above = _Ancestors(by_id)
     return [replace(entry, categories=above.categories(row)) for entry, row in kept]
+
+
+def _may_stand(row: Mapping[str, Any], lemma: str, place: int) -> bool:
+    """Whether a synset may explain this lemma: its first one, its small single words, and short names of places."""
+    if place == 0 or (lemma.isalpha() and lemma.islower()):
+        return True
+    return row["kind"] == "noun.location" and place <= 2 and lemma.isalpha() and len(lemma) > 3
 
 
 class _Ancestors:

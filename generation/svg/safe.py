@@ -32,6 +32,7 @@ _PAINT = re.compile(
 )
 _VALUE = re.compile(r"[\w\s.,#%()+\-]*")
 _ID = re.compile(r"[A-Za-z_][\w.-]{0,63}")
+_NOT_XML = re.compile("[^\\t\\n\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 _LINK = re.compile(r"#[A-Za-z_][\w.-]{0,63}")
 
 
@@ -109,11 +110,7 @@ def _keep(tag: str, key: str, value: str) -> bool:
 
 def _clean(text: str) -> str:
     """Drop characters that XML cannot carry."""
-    return "".join(
-        c
-        for c in text
-        if c in "\t\n" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF and ord(c) < 0xFFFE) or ord(c) > 0xFFFF
-    )
+    return _NOT_XML.sub("", text)
 
 
 def _everyone(node: Node):

@@ -82,7 +82,8 @@ def _padded(picture: Image, side: int) -> Image:
     from PIL import Image as pil
 
     width, height = picture.size
-    inside = (side, max(1, round(height / width * side))) if width >= height else (max(1, round(width / height * side)), side)
+    longer = max(width, height)
+    inside = (max(1, round(width / longer * side)), max(1, round(height / longer * side)))
     canvas = pil.new("RGB", (side, side), _GREY)
     fitted = picture.resize(inside, pil.Resampling.BICUBIC)
     canvas.paste(fitted, (round((side - inside[0]) * 0.5), round((side - inside[1]) * 0.5)))

@@ -1,0 +1,51 @@
+"""What pictures cost in tokens in each mode of the eyes, told before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from dsv4._parts import part
+
+
+def choices(paths: Sequence[str]) -> list[tuple[str, str]]:
+    """(label, name) of every mode; the label carries the cost of these pictures when there are any."""
+    sizes = picture_sizes(paths)
+    labels = []
+    for name, mode in part("vision").MODES.items():
+        title = name.replace("-", " ").capitalize()
+        labels.append((f"{title} · {tokens(mode, sizes)}" if sizes else title, name))
+    return labels
+
+
+def cost_line(paths: Sequence[str], mode: str) -> str:
+    """One sentence: what these pictures cost in this mode."""
+    sizes = picture_sizes(paths)
+    if not sizes:
+        lost = " None of the files can be read as a picture." if paths else ""
+        return f"The cost of a picture in tokens is shown here before you send it.{lost}"
+    count = "1 picture" if len(sizes) == 1 else f"{len(sizes)} pictures"
+    total = tokens(part("vision").MODES[mode], sizes)
+    measure = ", ".join(f"{width} × {height}" for width, height in sizes[:4])
+    return f"{count} ({escape(measure)}) will take <b>{total} tokens</b> in mode {escape(mode)}."
+
+
+def tokens(mode: Any, sizes: Sequence[tuple[int, int]]) -> int:
+    """The places that pictures of these sizes take in the sequence, separators included."""
+    return sum(mode.num_tokens(width, height)[1] for width, height in sizes)
+
+
+def picture_sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
+    """(width, height) of the files that are pictures, upright, from their headers alone."""
+    from PIL import Image
+
+    sizes = []
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientation: 5 to 8 lie on their side
+                sizes.append(picture.size[::-1] if turned else picture.size)
+        except (OSError, ValueError, Image.DecompressionBombError):
+            continue  # said when it is sent; here it only has no cost
+    return sizes

@@ -1,0 +1,339 @@
+"""Documents of the text side, one kind a method: a request in ids, and the ids of the one answer that it has.
+
+Every request is a function of a random generator; held-out combinations (language.py) are never made by `Documents`
+unless asked for by `held=True`, which then makes nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from dsv4.chat_format import answer_ids, chat_ids, film_ids, paint_ids, svg_ids
+from dsv4.data.captions import FILM_PHRASES, PAINT_PHRASES, questions, random_clip, random_picture, vary
+from dsv4.data.drawings import FORMS, Drawings
+from dsv4.data.facts import UNKNOWN_WORD, Fact, manners, sums
+from dsv4.data.icons import COLOURS, colourable
+from dsv4.data.language import (
+    Caption,
+    article,
+    held_colour,
+    held_composition,
+    held_scene,
+    is_shape,
+    noun_phrase,
+    sentence,
+)
+from dsv4.data.store import Ragged, load_table
+from dsv4.data.things import scene_names
+from dsv4.data.words import CATEGORIES
+from dsv4.tokenizer import Tokenizer
+
+Document = tuple[Sequence[int], Sequence[int]]
+
+DRAW_PHRASES = (
+    "{}", "draw {a}", "{a}", "{} please", "{a} please", "make {a}", "show me {a}", "an SVG of {a}", "draw me {a}",
+)  # fmt: skip
+DEFINE_PHRASES = (
+    "What is {a}?", "what is {a}", "What is {}?", "what is {}", "Define {}.", "{}: meaning?", "What does {} mean?",
+    "What's {a}?", "Explain {}.", "What is meant by {}?",
+)  # fmt: skip
+KIND_PHRASES = ("What kind of thing is {a}?", "what kind of thing is {}", "To what kind does {a} belong?")
+OPPOSITE_PHRASES = ("What is the opposite of {}?", "opposite of {}", "Which word means the opposite of {}?")
+IS_A_PHRASES = ("Is {} {}?", "is {} {}", "Would you call {} {}?")
+
+
+class Deck:
+    """Deals 0 to n - 1 in random order, again and again, so that every item comes equally often."""
+
+    def __init__(self, count: int, rng: random.Random) -> None:
+        self._order = np.random.default_rng(rng.getrandbits(64)).permutation(count)
+        self._rng, self._next = np.random.default_rng(rng.getrandbits(64)), 0
+
+    def deal(self) -> int:
+        """The next index."""
+        if self._next == len(self._order):
+            self._rng.shuffle(self._order)
+            self._next = 0
+        self._next += 1
+        return int(self._order[self._next - 1])
+
+
+class Documents:
+    """Makes documents from a data folder; `rng` drives every choice."""
+
+    def __init__(self, data_dir: Path, *, seed: int) -> None:
+        data_dir = Path(data_dir)
+        self.tokenizer = Tokenizer.from_file(data_dir / "tokenizer.json")
+        self.rng = random.Random(seed)
+        self.drawings = Drawings()
+        self.icons, self.things = load_table(data_dir / "icons.npz"), load_table(data_dir / "things.npz")
+        self.words, self.facts = load_table(data_dir / "words.npz"), load_table(data_dir / "facts.npz")
+        self.icon_names = set(self.icons["name"])
+        drawn = {int(index): ids for index, ids in zip(self.things["drawn"], self.things["drawing"], strict=True)}
+        self.drawing_of = {self.things["name"][index]: ids for index, ids in drawn.items()}
+        self.scene_names = scene_names(self.things["name"])
+        self._decks: dict[str, Deck] = {}
+
+    # Which items a kind draws from; judges use the same lists.
+    @cached_property
+    def short_icons(self) -> np.ndarray:
+        """Icons that at least one shorter request means."""
+        return np.flatnonzero(self.icons["shorter"].any(axis=1))
+
+    @cached_property
+    def named_icons(self) -> np.ndarray:
+        """Icons that their bare name means."""
+        return np.flatnonzero(self.icons["shorter"][:, 0])
+
+    @cached_property
+    def colour_icons(self) -> np.ndarray:
+        """Icons with a bare name that change when recoloured."""
+        drawing: Ragged = self.icons["drawing"]
+        return np.array([i for i in self.named_icons if self.drawings.colourable(drawing[i])], np.int64)
+
+    @cached_property
+    def part_icons(self) -> np.ndarray:
+        """Icons short enough to stand four times in one drawing."""
+        return self.named_icons[self.icons["drawing"].lengths_N[self.named_icons] <= 160]
+
+    @cached_property
+    def called_things(self) -> list[tuple[str, np.ndarray]]:
+        """(name or alias, drawing) of every drawn thing that does not read as a coloured shape."""
+        names = [(name, ids) for name, ids in self.drawing_of.items() if not is_shape(name)]
+        owners = [self.things["name"][index] for index in self.things["alias_thing"]]
+        pairs = zip(self.things["alias"], owners, strict=True)
+        return names + [(alias, self.drawing_of[name]) for alias, name in pairs if name in self.drawing_of]
+
+    @cached_property
+    def scene_things(self) -> list[str]:
+        """Things whose drawings are short enough for scenes of two or three."""
+        return [name for name in self.scene_names if len(self.drawing_of.get(name, ())) in range(1, 301)]
+
+    @cached_property
+    def all_facts(self) -> list[Fact]:
+        """The stored facts."""
+        pairs = zip(self.facts["questions"], self.facts["answer"], strict=True)
+        return [Fact(questions=tuple(asked.split("|")), answer=answer) for asked, answer in pairs]
+
+    # Requests and answers.
+    def icon_full(self) -> Document:
+        """An icon by its full key."""
+        index = self.deal("icon_full", len(self.icons["name"]))
+        return self.svg(self.wish(self.icon_request(index, 3)), self.icons["drawing"][index])
+
+    def icon_short(self) -> Document:
+        """An icon by a shorter request that means it: mostly the bare name."""
+        index = int(self.short_icons[self.deal("icon_short", len(self.short_icons))])
+        forms = np.flatnonzero(self.icons["shorter"][index])
+        form = int(forms[0]) if self.rng.random() < 0.6 else int(self.rng.choice(forms))
+        return self.svg(self.wish(self.icon_request(index, form)), self.icons["drawing"][index])
+
+    def synonym(self) -> Document:
+        """An icon by a word that stands for it."""
+        place = self.deal("synonym", len(self.icons["synonym"]))
+        drawing = self.icons["drawing"][int(self.icons["synonym_icon"][place])]
+        return self.svg(self.wish(f"{self.icons['synonym'][place]} icon"), drawing)
+
+    def coloured(self, *, held: bool = False) -> Document:
+        """A recoloured icon by colour and name."""
+        while True:
+            index = int(self.colour_icons[self.deal("coloured", len(self.colour_icons))])
+            name, colour = self.icons["name"][index], self.rng.choice(COLOURS)
+            if held_colour(name, colour) == held and colourable(self.icon_names, name, colour):
+                drawing = self.drawings.recolour(self.icons["drawing"][index], colour)
+                return self.svg(self.wish(f"{colour} {name} icon", plain=held), drawing)
+
+    def drawing(self) -> Document:
+        """A thing in colour by its name or alias."""
+        name, ids = self.called_things[self.deal("drawing", len(self.called_things))]
+        said = noun_phrase(name)
+        if self.rng.random() < 0.2:
+            said = self.rng.choice(("draw {}", "a drawing of {}", "{} please", "show me {}", "make {}")).format(said)
+        elif self.rng.random() < 0.1 and f"{name} icon" != name:
+            said = name
+        return self.svg(self.cased(said), ids)
+
+    def composition(self, *, held: bool = False) -> Document:
+        """Icons framed, repeated, or two beside each other, plain or in one colour."""
+        while True:
+            index = self.part_icon("composition")
+            name, ids = self.icons["name"][index], self.icons["drawing"][index]
+            if self.rng.random() < 0.3:
+                other = self.part_icon("composition")
+                said, form = f"{name} icon and {self.icons['name'][other]} icon", f"and {self.icons['name'][other]}"
+                drawn = self.drawings.row([ids, self.icons["drawing"][other]])
+            else:
+                form = self.rng.choice(FORMS)
+                drawn = self.drawings.form(ids, form)
+                said = f"{name} icon {form}" if form.startswith("in") else f"{form} {name} icons"
+            if held_composition(name, form) != held:
+                continue
+            if not held and self.rng.random() < 0.15:
+                colour = self.rng.choice(COLOURS)
+                if held_colour(name, colour) or not colourable(self.icon_names, name, colour) or "and" in form:
+                    continue
+                said = said.replace(f"{name} icon", f"{colour} {name} icon", 1)
+                drawn = self.drawings.recolour(np.asarray(drawn), colour)
+            return self.svg(self.cased(said), drawn)
+
+    def scene_svg(self, *, held: bool = False) -> Document:
+        """A scene of coloured shapes as SVG."""
+        caption = random_picture(self.rng, (), shapes=1.0, weights=(0.15, 0.5, 0.2, 0.15), held=held)
+        return self.scene(caption, plain=held)
+
+    def scene_drawn(self, *, held: bool = False) -> Document:
+        """A scene with things as SVG, made of their drawings."""
+        weights = (0.0, 0.85, 0.15, 0.0)
+        return self.scene(random_picture(self.rng, self.scene_things, shapes=0.0, weights=weights, held=held), plain=held)
+
+    def scene(self, caption: Caption, *, plain: bool = False) -> Document:
+        """The SVG of a caption; the look is left unsaid, for a drawing has only one."""
+        text = Caption(**{**vars(caption), "flat": False}).text()
+        said = text if plain else vary(self.rng, text, PAINT_PHRASES[:2] + PAINT_PHRASES[4:5] + PAINT_PHRASES[6:])
+        return self.svg(said, self.drawings.scene(caption, self.drawing_of))
+
+    def definition(self, *, held: bool = False) -> Document:
+        """What a word means; `held` asks in the phrasing that training never uses."""
+        index = self.deal("definition", len(self.words["word"]))
+        word, asked = self.words["word"][index], self.words["asked"][index]
+        # The first two phrasings are what people type most.
+        form = -1 if held else self.rng.choice((0, 0, 0, 1, *range(2, len(DEFINE_PHRASES) - 1)))
+        return self.chat(DEFINE_PHRASES[form].format(word, a=asked), self.words["answer"][index])
+
+    def fact(self) -> Document:
+        """A plain fact, a kind, an opposite, or a sum."""
+        draw = self.rng.random()
+        if draw < 0.35:
+            return self.kind_of() if self.rng.random() < 0.6 else self.is_a()
+        if draw < 0.5:
+            return self.opposite()
+        if draw < 0.65:
+            fact = sums(self.rng.randint(0, 50), self.rng.randint(0, 50))
+        else:
+            fact = self.all_facts[self.deal("fact", len(self.all_facts))] if self.all_facts else sums(1, 1)
+        return self.chat(self.cased(self.rng.choice(fact.trained)), self.tokenizer.encode(fact.answer))
+
+    def kind_of(self) -> Document:
+        """What kind of thing a noun is."""
+        index = self.pick("broader", lambda i: bool(self.words["broader"][i]))
+        broader = self.words["broader"][index]
+        asked = self.rng.choice(KIND_PHRASES[:-1]).format(self.words["word"][index], a=self.words["asked"][index])
+        return self.chat(asked, self.tokenizer.encode(sentence(f"a kind of {broader}")))
+
+    def is_a(self) -> Document:
+        """Whether a noun belongs to a category."""
+        index = self.pick("categories", lambda i: bool(self.words["categories"][i]))
+        own = self.words["categories"][index].split("|")
+        yes = self.rng.random() < 0.5
+        category = self.rng.choice(own if yes else [name for name in CATEGORIES if name not in own])
+        subject = self.words["asked"][index]
+        asked = self.rng.choice(IS_A_PHRASES[:-1]).format(subject, article(category) + category)
+        return self.chat(asked, self.tokenizer.encode("Yes." if yes else "No."))
+
+    def opposite(self) -> Document:
+        """The opposite of a word."""
+        index = self.pick("opposite", lambda i: bool(self.words["opposite"][i]))
+        asked = self.rng.choice(OPPOSITE_PHRASES[:-1]).format(self.words["word"][index])
+        return self.chat(asked, self.tokenizer.encode(sentence(self.words["opposite"][index])))
+
+    def manner(self) -> Document:
+        """Talk about the model itself, and words that do not exist."""
+        if self.rng.random() < 0.4:
+            word = self.nonsense()
+            asked = self.rng.choice(DEFINE_PHRASES[:-1]).format(word, a=article(word) + word)
+            return self.chat(asked, self.tokenizer.encode(UNKNOWN_WORD))
+        fact = self.rng.choice(manners())
+        question = self.rng.choice(fact.questions)
+        question = question.rstrip("?") if self.rng.random() < 0.3 else question
+        return self.chat(question.lower() if self.rng.random() < 0.4 else question, self.tokenizer.encode(fact.answer))
+
+    def caption(self) -> Document:
+        """A request for a picture or a clip: the caption itself is learnt, for it has no answer in words."""
+        if self.rng.random() < 0.6:
+            text = vary(self.rng, random_picture(self.rng, self.scene_names).text(), PAINT_PHRASES)
+            return (), paint_ids(self.tokenizer, text)
+        text = vary(self.rng, random_clip(self.rng, self.scene_names).text(), FILM_PHRASES)
+        return (), film_ids(self.tokenizer, text)
+
+    def hidden(self, *, held: bool = False) -> Document:
+        """A question about a scene told in words, answered through the description of what an onlooker sees."""
+        caption = random_picture(self.rng, self.scene_names, weights=(0.25, 0.45, 0.15, 0.15), shapes=0.4)
+        kind, question, answer = self.rng.choice(questions(caption, self.rng, self.scene_names, held=held))
+        ids = chat_ids(self.tokenizer, f"{caption.sentence()} {question}")
+        think = None if kind == "describe" else caption.seen().sentence()
+        return ids, answer_ids(self.tokenizer, answer, think=think)
+
+    # Pieces.
+    def icon_request(self, index: int, form: int) -> str:
+        """The request by name (0), style and name (1), name and set (2), or in full (3)."""
+        name, style, source = (self.icons[key][index] for key in ("name", "style", "set"))
+        forms = (f"{name} icon", f"{style} {name} icon", f"{name} icon, {source}", f"{style} {name} icon, {source}")
+        return forms[form]
+
+    def wish(self, request: str, *, plain: bool = False) -> str:
+        """The request as somebody may type it; mostly bare."""
+        if plain or self.rng.random() < 0.85:
+            return self.cased(request) if not plain else request
+        phrase = self.rng.choice(DRAW_PHRASES[1:])
+        return self.cased(phrase.format(request, a=("an " if request[0] in "aeio" else "a ") + request))
+
+    def cased(self, text: str) -> str:
+        """Now and then with a capital, in capitals, or with a full stop."""
+        draw = self.rng.random()
+        if draw > 0.1:
+            return text
+        return text[:1].upper() + text[1:] + "." * (draw < 0.03) if draw < 0.08 else text.title()
+
+    def nonsense(self) -> str:
+        """A word that could be one and is none."""
+        known = self._known_words
+        while True:
+            starts, middles, ends = ("bl", "fr", "gl", "v", "z", "sn", "tr", "m", "pl", "qu"), "aeiou", (
+                "rp", "nk", "zzle", "mbo", "xit", "dle", "vvy", "gon", "rth", "blet"
+            )  # fmt: skip
+            word = self.rng.choice(starts) + self.rng.choice(middles)
+            word += self.rng.choice(("", "r", "n", "l", "sk", "bb")) + self.rng.choice(middles) * (self.rng.random() < 0.6)
+            word += self.rng.choice(ends)
+            if word not in known:
+                return word
+
+    @cached_property
+    def _known_words(self) -> set[str]:
+        return {word.lower() for word in (*self.words["word"], *self.things["name"])}
+
+    def part_icon(self, deck: str) -> int:
+        """An icon for a composition."""
+        return int(self.part_icons[self.deal(deck, len(self.part_icons))])
+
+    def pick(self, column: str, fits: Callable[[int], bool]) -> int:
+        """A word whose column is filled."""
+        places = self._filled.get(column)
+        if places is None:
+            places = [i for i in range(len(self.words["word"])) if fits(i)] or [0]
+            self._filled[column] = places
+        return places[self.deal(f"filled {column}", len(places))]
+
+    @cached_property
+    def _filled(self) -> dict[str, list[int]]:
+        return {}
+
+    def deal(self, deck: str, count: int) -> int:
+        """The next index of a named deck."""
+        if deck not in self._decks:
+            self._decks[deck] = Deck(count, self.rng)
+        return self._decks[deck].deal()
+
+    def svg(self, prompt: str, drawing: Sequence[int] | np.ndarray) -> Document:
+        """A request for a drawing and the drawing."""
+        end = self.tokenizer.id_of("<|eos|>")
+        return svg_ids(self.tokenizer, prompt), np.append(np.asarray(drawing, np.int32) + self.tokenizer.svg_offset, end)
+
+    def chat(self, question: str, answer: Sequence[int] | np.ndarray) -> Document:
+        """A question and its answer in ids."""
+        end = self.tokenizer.id_of("<|eos|>")
+        return chat_ids(self.tokenizer, question), np.append(np.asarray(answer, np.int32), end)

@@ -1,0 +1,291 @@
+"""The command line: what works, what is refused in one line, and how fast help comes."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from app.cli import build_parser, main
+
+
+@pytest.fixture(autouse=True)
+def echo_in_an_empty_folder(monkeypatch, tmp_path):
+    """Commands run with the model that needs no weights, in a folder of their own."""
+    monkeypatch.setenv("DSV4_MODEL", "echo")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_verb_of_making_works_as_the_help_shows(capsys, tmp_path, scene):
+    assert main(["svg", "red heart icon", "-o", "heart.svg"]) == 0
+    assert main(["image", "a tiger", "-o", "a.png", "--seed", "7", "--steps", "4", "--size", "64"]) == 0
+    assert main(["video", "a soccer ball bouncing", "-o", "c.mp4", "--first-frame", "a.png"]) == 0
+    assert capsys.readouterr().out.split() == ["heart.svg", "a.png", "c.mp4"]
+    assert all((tmp_path / name).stat().st_size > 100 for name in ("heart.svg", "a.png", "c.mp4"))
+    assert main(["chat", "What is in this picture?", "--image", "scene.png", "--mode", "base"]) == 0
+    assert capsys.readouterr().out == "[a picture of 96 x 64] What is in this picture?\n"
+    assert main(["chat", "What is a heron?", "-o", "answer.txt"]) == 0
+    assert (tmp_path / "answer.txt").read_text() == "What is a heron?\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [("svg", "a.png"), ("image", "a.webp"), ("video", "a.gif"), ("video", "a.webp")],
+)
+def test_other_formats_are_written(tmp_path, command, output):
+    from PIL import Image
+
+    assert main([command, "a tiger", "-o", output]) == 0
+    with Image.open(tmp_path / output) as opened:
+        opened.load()
+        assert getattr(opened, "n_frames", 1) == (16 if command == "video" else 1)
+
+
+def test_svg_without_a_file_is_printed(capsys):
+    assert main(["svg", "red heart icon"]) == 0
+    assert capsys.readouterr().out.startswith("<svg ")
+
+
+def test_json_is_one_object(capsys):
+    for arguments, key in (
+        (["chat", "hello"], "text"),
+        (["svg", "heart"], "svg"),
+        (["image", "a tiger", "-o", "a.png"], "file"),
+    ):
+        assert main([*arguments, "--json", "--seed", "5"]) == 0
+        record = json.loads(capsys.readouterr().out)
+        assert key in record and record["made_by"]["seed"] == 5 and record["made_by"]["model"] == "echo"
+
+
+def test_quiet_says_nothing_but_the_answer(capsys):
+    assert main(["image", "a tiger", "-o", "a.png", "--quiet"]) == 0
+    assert main(["chat", "hello", "--quiet"]) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("hello\n", "")
+
+
+REFUSED = [
+    (["chat", ""], "the prompt is empty"),
+    (["svg", "   "], "the prompt is empty"),
+    (["chat", "x", "--image", "none.png"], "no picture at 'none.png'"),
+    (["chat", "x", "--image", "words.png"], "words.png"),
+    (["chat", "x", "--image", "strip.png"], "strip.png"),
+    (["chat", "x", "--image", "words.txt"], "unknown picture format '.txt'"),
+    (["chat", "x", "--mode", "basse"], "unknown mode 'basse'; did you mean 'base'?"),
+    (["chat", "x", "--max-tokens", "0"], "max_tokens must be a whole number from 1"),
+    (["svg", "x", "--seed", "-1"], "seed must be a whole number from 0"),
+    (["svg", "x", "--seed", "one"], "argument --seed: invalid int value: 'one'"),
+    (["svg", "x", "--temperature", "nan"], "temperature must be"),
+    (["svg", "x", "-o", "none/a.svg"], "no folder 'none'"),
+    (["svg", "x", "-o", "/proc/a.svg"], "cannot write into '/proc'"),
+    (["svg", "x", "-o", "a.svgg"], "did you mean '.svg'?"),
+    (["image", "x", "-o", "a.pgn"], "did you mean '.png'?"),
+    (["image", "x", "-o", "."], "unknown output format"),
+    (["image", "x"], "required: -o/--output"),
+    (["image", "x", "-o", "a.png", "--size", "100"], "the nearest is 128"),
+    (["image", "x", "-o", "a.png", "--steps", "0"], "steps must be a whole number from 1 to 64"),
+    (["image", "x", "-o", "a.png", "--stepz", "3"], "unrecognized arguments: --stepz 3"),
+    (["video", "x", "-o", "a.mp4", "--seconds", "99"], "seconds must be a number from 0.25 to 4"),
+    (["video", "x", "-o", "a.mp4", "--first-frame", "none.png"], "no picture at"),
+    (["svgg", "x"], "unknown command 'svgg'; did you mean 'svg'?"),
+    (["batch", "runn", "x"], "unknown command 'runn'; did you mean 'run'?"),
+    (["batch", "run", "none.jsonl", "-o", "out"], "no file of rows at 'none.jsonl'"),
+    (["batch", "status", "none"], "no batch was run into 'none'"),
+    (["train", "nano", "--data", "none", "--out", "run"], "--data: no folder 'none'"),
+    (["eval", "nano", "--data", ".", "--limit", "0"], "--limit must be above zero"),
+    (["data", "build", "--sources", "none", "--out", "data"], "--sources: no folder 'none'"),
+    (["export", "--run", "none", "--out", "x"], "--run: no folder 'none'"),
+    (["app", "--port", "99999"], "a port is a whole number from 1 to 65535"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
+def test_bad_input_is_one_line_and_status_two(capsys, tmp_path, arguments, says):
+    from PIL import Image
+
+    for name in ("words.png", "words.txt"):
+        (tmp_path / name).write_text("these are words")
+    Image.new("RGB", (1, 5000)).save(tmp_path / "strip.png")
+    if "strip.png" in arguments and reads_strips():
+        says = ""  # the eyes take it; then it must work
+    before = sorted(path.name for path in tmp_path.iterdir())
+    status = main(arguments)
+    captured = capsys.readouterr()
+    if not says:
+        assert status == 0
+        return
+    assert status == 2
+    assert captured.out == ""
+    assert captured.err.startswith("dsv4: ") and says in captured.err and captured.err.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def reads_strips() -> bool:
+    """Whether the eyes accept a picture of 1 by 5000; both are right, a crash is not."""
+    from PIL import Image
+
+    from dsv4._parts import part
+
+    try:
+        part("vision").open_picture(Image.new("RGB", (1, 5000)))
+    except ValueError:
+        return False
+    return True
+
+
+def test_a_missing_verb_shows_the_help(capsys):
+    for arguments in ([], ["batch"], ["train"], ["config"]):
+        assert main(arguments) == 2
+        assert "usage: dsv4" in capsys.readouterr().out
+
+
+def test_help_of_every_command_is_there():
+    parser = build_parser()
+    commands = parser._subparsers._group_actions[0].choices
+    expected = "app serve chat svg image video batch train eval data export doctor models config"
+    assert list(commands) == expected.split()
+    for command in commands.values():
+        assert len(command.format_help()) > 50
+
+
+def test_help_comes_at_once_and_loads_nothing_heavy(python, python_environment):
+    code = (
+        "import sys, time; start = time.perf_counter();"
+        "from app.cli import main;\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print(time.perf_counter() - start, *[m for m in ('torch', 'numpy', 'PIL', 'gradio') if m in sys.modules])"
+    )
+    last = []
+    for _ in range(3):
+        run = subprocess.run([python, "-c", code], env=python_environment, capture_output=True, text=True, check=True)
+        last.append(run.stdout.splitlines()[-1].split())
+    assert all(len(one) == 1 for one in last)
+    assert min(float(one[0]) for one in last) < 0.3
+
+
+def test_settings_come_from_flag_variable_file_default(capsys, monkeypatch, tmp_path):
+    (tmp_path / "dsv4.toml").write_text('port = 9000\nhost = "::1"\nmodel = "from-file"\n')
+    monkeypatch.setenv("DSV4_HOST", "0.0.0.0")
+    assert main(["config", "show", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["port"] == {"value": 9000, "origin": "dsv4.toml"}
+    assert shown["host"] == {"value": "0.0.0.0", "origin": "DSV4_HOST"}
+    assert shown["model"] == {"value": "echo", "origin": "DSV4_MODEL"}
+    monkeypatch.delenv("DSV4_MODEL")
+    assert main(["chat", "hello", "--model", "echo"]) == 0
+    (tmp_path / "dsv4.toml").write_text("prot = 9000\n")
+    assert main(["config", "show"]) == 2
+    assert "unknown setting in dsv4.toml 'prot'; did you mean 'port'?" in capsys.readouterr().err
+    (tmp_path / "dsv4.toml").write_text("port = \n")
+    assert main(["config", "show"]) == 2
+
+
+def test_the_server_gets_the_settings(monkeypatch):
+    import sys
+
+    given = []
+    fake = SimpleNamespace(run=lambda host, port, *, model: given.append((host, port, model)) or 0)
+    monkeypatch.setitem(sys.modules, "app.server", fake)
+    import app
+
+    monkeypatch.setattr(app, "server", fake, raising=False)
+    assert main(["serve", "--port", "8123"]) == 0
+    assert main(["app", "--host", "::1", "--model", "nano"]) == 0
+    assert given == [("127.0.0.1", 8123, "echo"), ("::1", 7860, "nano")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "target", "expected"),
+    [
+        (["train", "nano", "--data", ".", "--out", "run", "--stages", "text, eyes", "--steps", "3", "--smoke"],
+         "dsv4.train.cli", {"stages": ["text", "eyes"], "steps": 3, "minutes": None, "smoke": True, "device": None}),
+        (["eval", "nano", "--data", ".", "--rows", "icons", "--limit", "9", "--out", "t.json"],
+         "dsv4.eval.nano", {"rows": ["icons"], "limit": 9, "model": "nano", "out": "t.json"}),
+        (["export", "--run", ".", "--out", "x"], "dsv4.train.export", {"run": ".", "out": "x"}),
+    ],
+)  # fmt: skip
+def test_research_commands_hand_their_flags_on(monkeypatch, arguments, target, expected):
+    import sys
+
+    given = []
+    monkeypatch.setitem(sys.modules, target, SimpleNamespace(main=given.append))
+    assert main(arguments) == 0
+    assert {key: getattr(given[0], key) for key in expected} == expected
+
+
+def test_the_doctor_and_the_list_of_models_answer(capsys):
+    assert main(["doctor", "--json"]) in (0, 1)
+    findings = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
+    assert list(findings) == ["python", "packages", "devices", "video", "weights", "home"]
+    assert all(findings[what]["fine"] for what in ("python", "packages", "devices", "video", "home"))
+    assert main(["models", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["nano", "echo"]
+
+
+def write_rows(path, count: int, **change) -> str:
+    made = [{"id": f"r{index}", "task": "svg", "prompt": f"heart {index}", **change} for index in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return path.name
+
+
+def test_a_batch_runs_says_how_it_stands_and_ends_with_its_status(capsys, tmp_path):
+    name = write_rows(tmp_path / "jobs.jsonl", 3)
+    assert main(["batch", "validate", name]) == 0
+    assert capsys.readouterr().out == "3 rows, 0 of them wrong\n"
+    assert main(["batch", "run", name, "-o", "out"]) == 0
+    assert capsys.readouterr().out == "3 done, 0 failed, 0 left of 3 in out\n"
+    assert main(["batch", "status", "out", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"done": 3, "failed": 0, "left": 0, "total": 3, "out": "out"}
+    write_rows(tmp_path / "jobs.jsonl", 4)
+    assert main(["batch", "run", name, "-o", "out"]) == 2
+    assert "begun with another input" in capsys.readouterr().err
+
+
+def test_failed_rows_are_status_three(capsys, tmp_path):
+    name = write_rows(tmp_path / "jobs.jsonl", 2, seed=-1)
+    assert main(["batch", "run", name, "-o", "out", "--quiet"]) == 3
+    write_rows(tmp_path / "jobs.jsonl", 2, sed=1)
+    assert main(["batch", "validate", name, "--json"]) == 3
+    last = json.loads(capsys.readouterr().out)
+    assert last["rows"] == 2 and "did you mean 'seed'" in last["faults"][1]["error"]
+
+
+SLOW_ECHO = """
+import sys, time
+from dsv4.echo import EchoStudio
+svg = EchoStudio.svg
+def slowly(self, *given, **settings):
+    time.sleep(0.05)
+    return svg(self, *given, **settings)
+EchoStudio.svg = slowly
+from app.cli import main
+sys.exit(main(["batch", "run", "jobs.jsonl", "-o", "out"]))
+"""
+
+
+def test_interrupting_a_batch_finishes_the_row_and_says_130(tmp_path, python, python_environment, capsys):
+    write_rows(tmp_path / "jobs.jsonl", 200)
+    environment = {**python_environment, "DSV4_MODEL": "echo"}
+    child = subprocess.Popen(
+        [python, "-c", SLOW_ECHO], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not list((tmp_path / "out" / "files").glob("*.svg")) and child.poll() is None:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGINT)
+    out, error = child.communicate(timeout=60)
+    assert child.returncode == 130, error
+    assert "Traceback" not in error and "left of 200" in out
+    assert main(["batch", "run", "jobs.jsonl", "-o", "out", "--quiet"]) == 0
+    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 200
+
+
+def test_a_reader_that_goes_away_is_no_error(python, python_environment):
+    environment = {**python_environment, "DSV4_MODEL": "echo"}
+    command = f"'{python}' -m dsv4 chat '{'word ' * 4000}' --max-tokens 4000 | head -c 5"
+    run = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
+    assert (run.stdout, run.stderr) == ("word ", "")
