@@ -65,8 +65,8 @@ def _checked(name: str, value: Any, origin: str) -> Any:
             port = int(value)
         except (TypeError, ValueError):
             port = -1
-        if not 1 <= port <= 65535:
-            raise InputError(f"{origin}: a port is a whole number from 1 to 65535, got '{value}'")
+        if not 0 <= port <= 65535:
+            raise InputError(f"{origin}: a port is a whole number from 0 (any free one) to 65535, got '{value}'")
         return port
     if not isinstance(value, str) or not value:
         raise InputError(f"{origin}: {name} must be text, got {value!r}")

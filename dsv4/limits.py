@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dsv4._parts import part
 from dsv4.errors import InputError, unknown
@@ -41,7 +42,7 @@ DOCUMENT_PAGES = 16
 VIDEO_FRAMES = 4  # taken from a clip that is shown to the model
 
 
-def check_numbers(**values: object) -> None:
+def check_numbers(**values: Any) -> None:
     """Hold each named number to its row of RANGES; raises InputError with the allowed range."""
     for name, value in values.items():
         allowed = RANGES[name]
@@ -66,7 +67,7 @@ def check_prompt(prompt: object) -> str:
     return text
 
 
-def check_size(size: object) -> int:
+def check_size(size: Any) -> int:
     """A picture side from SIZES; raises InputError that names the nearest."""
     if isinstance(size, bool) or not isinstance(size, int) or size not in SIZES:
         number = isinstance(size, (int, float)) and size == size

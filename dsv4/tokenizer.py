@@ -6,6 +6,7 @@ Source: DeepSeek-V3 report §4.1 (byte-level BPE, digits apart); Engram §2.2 (c
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 import unicodedata
@@ -128,6 +129,11 @@ class Tokenizer:
         if name not in self._controls:
             raise unknown("control token", name, CONTROLS)
         return self._controls[name]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short hash of the whole vocabulary; data made with one tokenizer fits only models that have the same."""
+        return hashlib.blake2b(self._backend.to_str().encode(), digest_size=8).hexdigest()
 
     @cached_property
     def canonical_ids(self) -> np.ndarray:

@@ -74,6 +74,16 @@ class JointHeadConfig:
             data["connector"] = from_closed_dict(HeadConnectorConfig, data["connector"])
         return from_closed_dict(cls, data)
 
+    @classmethod
+    def nano(cls, tap_dim: int = 384) -> JointHeadConfig:
+        """The shipped size: see the function of this name."""
+        return nano(tap_dim)
+
+    @classmethod
+    def micro(cls, tap_dim: int = 16) -> JointHeadConfig:
+        """A size for tests: see the function of this name."""
+        return micro(tap_dim)
+
 
 def nano(tap_dim: int = 384) -> JointHeadConfig:
     """The shipped size: 15.9 million parameters with the connector."""

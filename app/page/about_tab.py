@@ -35,10 +35,10 @@ def describe(loader: StudioLoader) -> str:
     if loader.state != "ready":
         return f"### {loader.name} is loading\nThe page works already; what you ask for starts when the model is there."
     studio = loader.studio
-    facts = [("Name", studio.name), ("Fingerprint", f"`{studio.fingerprint}`")]
+    facts = [("Fingerprint", f"`{studio.fingerprint}`")]
     facts += [(title, text) for title, text in parameters(studio)]
     facts.append(("Loaded in", f"{loader.seconds:.1f} seconds"))
-    return "### What is loaded\n| | |\n|---|---|\n" + "\n".join(f"| {key} | {text} |" for key, text in facts)
+    return f"### What is loaded\n| Model | {escape(studio.name)} |\n|---|---|\n" + "\n".join(f"| {key} | {text} |" for key, text in facts)
 
 
 def parameters(studio: Any) -> list[tuple[str, str]]:

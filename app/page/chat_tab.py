@@ -45,7 +45,7 @@ def chat_tab(desk: Desk) -> ChatTab:
     """Lay out the tab and connect it."""
     turns = gr.State(list[dict[str, Any]])
     talk = gr.Chatbot(
-        show_label=False, height=430, placeholder=WELCOME, buttons=["copy"], render_markdown=False, elem_id="talk",
+        show_label=False, height=390, placeholder=WELCOME, buttons=["copy"], render_markdown=False, elem_id="talk",
         layout="bubble", feedback_options=None, latex_delimiters=[],
     )  # fmt: skip
     say = gr.MultimodalTextbox(
@@ -53,9 +53,9 @@ def chat_tab(desk: Desk) -> ChatTab:
         file_count="multiple", lines=1, max_lines=6, elem_id="say", autofocus=True,
     )  # fmt: skip
     chips(EXAMPLES, say)
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="middle"):
         mode = gr.Radio(choices(()), value="tiny", label="How closely to look at pictures", scale=5)
-        clear = gr.Button("Clear", size="sm", scale=0, min_width=110)
+        clear = gr.Button("New chat", size="sm", scale=0, min_width=110, elem_classes="quiet")
     cost = gr.HTML(cost_line((), "tiny"), elem_classes="cost")
     line = gr.HTML(look.status())
     private = {"api_visibility": "private", "show_progress": "hidden"}
@@ -73,7 +73,7 @@ def chat_tab(desk: Desk) -> ChatTab:
         **private,
     )
     say.stop(halt(desk, "chat"), None, line, queue=False, **private)
-    clear.click(clear_chat(desk), None, [talk, turns, say, line], queue=False, **private)
+    gr.on([clear.click, talk.clear], clear_chat(desk), None, [talk, turns, say, line], queue=False, **private)
     return ChatTab(say=say)
 
 

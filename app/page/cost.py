@@ -14,7 +14,7 @@ def choices(paths: Sequence[str]) -> list[tuple[str, str]]:
     sizes = picture_sizes(paths)
     labels = []
     for name, mode in part("vision").MODES.items():
-        title = name.replace("-", " ").capitalize()
+        title = name.title()
         labels.append((f"{title} · {tokens(mode, sizes)}" if sizes else title, name))
     return labels
 
@@ -26,14 +26,17 @@ def cost_line(paths: Sequence[str], mode: str) -> str:
         lost = " None of the files can be read as a picture." if paths else ""
         return f"The cost of a picture in tokens is shown here before you send it.{lost}"
     count = "1 picture" if len(sizes) == 1 else f"{len(sizes)} pictures"
-    total = tokens(part("vision").MODES[mode], sizes)
+    chosen = part("vision").MODES[mode]
     measure = ", ".join(f"{width} × {height}" for width, height in sizes[:4])
-    return f"{count} ({escape(measure)}) will take <b>{total} tokens</b> in mode {escape(mode)}."
+    return (
+        f"{count} ({escape(measure)}) will take <b>{tokens(chosen, sizes)} tokens</b> in mode "
+        f"{escape(mode)}, which is for {escape(chosen.use)}."
+    )
 
 
 def tokens(mode: Any, sizes: Sequence[tuple[int, int]]) -> int:
     """The places that pictures of these sizes take in the sequence, separators included."""
-    return sum(mode.num_tokens(width, height)[1] for width, height in sizes)
+    return sum(mode.num_tokens(width, height) for width, height in sizes)
 
 
 def picture_sizes(paths: Sequence[str]) -> list[tuple[int, int]]:

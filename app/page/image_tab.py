@@ -109,9 +109,9 @@ def _finished(desk: Desk, prompt: str, event: Done) -> tuple[Any, ...]:
 
 def seed_row() -> tuple[gr.Number, gr.Button]:
     """A seed and a button for another one."""
-    with gr.Row(equal_height=True):
+    with gr.Row(elem_classes="middle"):
         seed = gr.Number(0, label="Seed", info="one seed, one picture", precision=0, minimum=0, scale=3)
-        dice = gr.Button("New seed", size="sm", scale=1, min_width=90)
+        dice = gr.Button("New seed", size="sm", scale=0, min_width=110, elem_classes="quiet")
     return seed, dice
 
 
@@ -119,7 +119,7 @@ def step_sliders() -> tuple[gr.Slider, gr.Slider]:
     """Steps and guidance, within the table of limits and no further than is useful."""
     most = min(32, int(RANGES["steps"].high))
     with gr.Row():
-        steps = gr.Slider(1, most, 8, step=1, label="Steps", info="more is slower, cleaner")
+        steps = gr.Slider(1, most, 8, step=1, label="Steps", info="more is cleaner")
         guidance = gr.Slider(RANGES["guidance"].low, 6, 2, step=0.25, label="Guidance", info="how closely to obey")
     return steps, guidance
 

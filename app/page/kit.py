@@ -119,7 +119,7 @@ def note(event: Event, *, name: str, doing: str, counted: str = "step") -> str:
 
 def complain(event: Failed) -> str:
     """Show what was wrong, as a passing note and in the line, which stays."""
-    gr.Warning(event.message, title="Please check" if event.theirs else "Sorry")
+    gr.Warning(event.message, duration=6, title="Please check" if event.theirs else "Sorry")
     return look.status(event.message, bad=True)
 
 

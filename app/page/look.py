@@ -52,6 +52,20 @@ def theme() -> gr.themes.Base:
         button_primary_background_fill_hover_dark="#0d9488",
         button_primary_text_color="white",
         slider_color="#0f766e",
+        slider_color_dark="#14b8a6",
+        body_text_color_subdued="#6f6862",
+        body_text_color_subdued_dark="#a8a29e",
+        block_label_text_color="#57534e",
+        block_title_text_color="#57534e",
+        checkbox_background_color_selected="#0f766e",
+        checkbox_border_color_selected="#0f766e",
+        checkbox_label_background_fill="#f3f1ed",
+        checkbox_label_background_fill_dark="#2b2725",
+        button_secondary_background_fill="#f0ede8",
+        button_secondary_background_fill_hover="#e6e2dc",
+        button_secondary_background_fill_dark="#332e2b",
+        button_secondary_background_fill_hover_dark="#403a36",
+        color_accent="#0f766e",
     )
 
 

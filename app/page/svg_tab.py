@@ -32,11 +32,11 @@ def svg_tab(desk: Desk) -> None:
             prompt = gr.Textbox(label="What should it draw?", placeholder="red heart icon", lines=2, max_lines=4)
             chips(EXAMPLES, prompt)
             with gr.Row():
-                temperature = gr.Slider(0, 1.5, 0, step=0.1, label="Freedom", info="0 always draws the same")
+                temperature = gr.Slider(0, 1.5, 0, step=0.1, label="Freedom", info="0: always the same")
                 seed = gr.Number(0, label="Seed", info="matters above 0", precision=0, minimum=0)
             buttons = controls("Draw")
             code = gr.Code(
-                label="SVG", language="html", interactive=False, lines=9, max_lines=22, wrap_lines=True, elem_id="code"
+                label="SVG", language="html", interactive=False, lines=6, max_lines=22, wrap_lines=True, elem_id="code"
             )
         with gr.Column(scale=4):
             preview = gr.HTML(look.svg_preview(None), elem_id="preview")

@@ -62,7 +62,9 @@ def random_ground(rng: random.Random, nouns: Sequence[str]) -> str:
     return rng.choice([g for g in GROUNDS if not any(clashes(colour, g) for colour in colours)])
 
 
-def random_nouns(rng: random.Random, things: Sequence[str], count: int, *, shapes: float, held: bool) -> tuple[str, ...]:
+def random_nouns(
+    rng: random.Random, things: Sequence[str], count: int, *, shapes: float, held: bool
+) -> tuple[str, ...]:
     """Different nouns, each scene either all shapes (share `shapes`) or things with now and then a shape among them."""
     while True:
         if rng.random() < shapes:

@@ -7,7 +7,7 @@ unless asked for by `held=True`, which then makes nothing else.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -23,7 +23,6 @@ from dsv4.data.language import (
     article,
     held_colour,
     held_composition,
-    held_scene,
     is_shape,
     noun_phrase,
     sentence,
@@ -44,6 +43,12 @@ DEFINE_PHRASES = (
 )  # fmt: skip
 KIND_PHRASES = ("What kind of thing is {a}?", "what kind of thing is {}", "To what kind does {a} belong?")
 OPPOSITE_PHRASES = ("What is the opposite of {}?", "opposite of {}", "Which word means the opposite of {}?")
+# Beginnings, middles and ends of words that do not exist.
+_NONSENSE = (
+    ("bl", "fr", "gl", "v", "z", "sn", "tr", "m", "pl", "qu", "d", "sk", "p", "gr", "w"), "aeiou",
+    ("", "r", "n", "l", "sk", "bb", "mp", "t"), ("", "a", "e", "i", "o", "u"),
+    ("rp", "nk", "zzle", "mbo", "xit", "dle", "vvy", "gon", "rth", "blet", "fin", "ster"),
+)  # fmt: skip
 IS_A_PHRASES = ("Is {} {}?", "is {} {}", "Would you call {} {}?")
 
 
@@ -78,6 +83,7 @@ class Documents:
         self.drawing_of = {self.things["name"][index]: ids for index, ids in drawn.items()}
         self.scene_names = scene_names(self.things["name"])
         self._decks: dict[str, Deck] = {}
+        self._filled: dict[str, list[int]] = {}
 
     # Which items a kind draws from; judges use the same lists.
     @cached_property
@@ -154,7 +160,7 @@ class Documents:
         said = noun_phrase(name)
         if self.rng.random() < 0.2:
             said = self.rng.choice(("draw {}", "a drawing of {}", "{} please", "show me {}", "make {}")).format(said)
-        elif self.rng.random() < 0.1 and f"{name} icon" != name:
+        elif self.rng.random() < 0.1:
             said = name
         return self.svg(self.cased(said), ids)
 
@@ -189,7 +195,9 @@ class Documents:
     def scene_drawn(self, *, held: bool = False) -> Document:
         """A scene with things as SVG, made of their drawings."""
         weights = (0.0, 0.85, 0.15, 0.0)
-        return self.scene(random_picture(self.rng, self.scene_things, shapes=0.0, weights=weights, held=held), plain=held)
+        return self.scene(
+            random_picture(self.rng, self.scene_things, shapes=0.0, weights=weights, held=held), plain=held
+        )
 
     def scene(self, caption: Caption, *, plain: bool = False) -> Document:
         """The SVG of a caption; the look is left unsaid, for a drawing has only one."""
@@ -220,14 +228,18 @@ class Documents:
 
     def kind_of(self) -> Document:
         """What kind of thing a noun is."""
-        index = self.pick("broader", lambda i: bool(self.words["broader"][i]))
+        index = self.pick("broader")
+        if index is None:
+            return self.definition()
         broader = self.words["broader"][index]
         asked = self.rng.choice(KIND_PHRASES[:-1]).format(self.words["word"][index], a=self.words["asked"][index])
         return self.chat(asked, self.tokenizer.encode(sentence(f"a kind of {broader}")))
 
     def is_a(self) -> Document:
         """Whether a noun belongs to a category."""
-        index = self.pick("categories", lambda i: bool(self.words["categories"][i]))
+        index = self.pick("categories")
+        if index is None:
+            return self.definition()
         own = self.words["categories"][index].split("|")
         yes = self.rng.random() < 0.5
         category = self.rng.choice(own if yes else [name for name in CATEGORIES if name not in own])
@@ -237,7 +249,9 @@ class Documents:
 
     def opposite(self) -> Document:
         """The opposite of a word."""
-        index = self.pick("opposite", lambda i: bool(self.words["opposite"][i]))
+        index = self.pick("opposite")
+        if index is None:
+            return self.definition()
         asked = self.rng.choice(OPPOSITE_PHRASES[:-1]).format(self.words["word"][index])
         return self.chat(asked, self.tokenizer.encode(sentence(self.words["opposite"][index])))
 
@@ -291,15 +305,9 @@ class Documents:
 
     def nonsense(self) -> str:
         """A word that could be one and is none."""
-        known = self._known_words
         while True:
-            starts, middles, ends = ("bl", "fr", "gl", "v", "z", "sn", "tr", "m", "pl", "qu"), "aeiou", (
-                "rp", "nk", "zzle", "mbo", "xit", "dle", "vvy", "gon", "rth", "blet"
-            )  # fmt: skip
-            word = self.rng.choice(starts) + self.rng.choice(middles)
-            word += self.rng.choice(("", "r", "n", "l", "sk", "bb")) + self.rng.choice(middles) * (self.rng.random() < 0.6)
-            word += self.rng.choice(ends)
-            if word not in known:
+            word = "".join(self.rng.choice(choices) for choices in _NONSENSE)
+            if word not in self._known_words:
                 return word
 
     @cached_property
@@ -310,17 +318,12 @@ class Documents:
         """An icon for a composition."""
         return int(self.part_icons[self.deal(deck, len(self.part_icons))])
 
-    def pick(self, column: str, fits: Callable[[int], bool]) -> int:
-        """A word whose column is filled."""
-        places = self._filled.get(column)
-        if places is None:
-            places = [i for i in range(len(self.words["word"])) if fits(i)] or [0]
-            self._filled[column] = places
-        return places[self.deal(f"filled {column}", len(places))]
-
-    @cached_property
-    def _filled(self) -> dict[str, list[int]]:
-        return {}
+    def pick(self, column: str) -> int | None:
+        """A word whose column is filled, None when there is none."""
+        if column not in self._filled:
+            self._filled[column] = [index for index, text in enumerate(self.words[column]) if text]
+        places = self._filled[column]
+        return places[self.deal(column, len(places))] if places else None
 
     def deal(self, deck: str, count: int) -> int:
         """The next index of a named deck."""
@@ -331,7 +334,9 @@ class Documents:
     def svg(self, prompt: str, drawing: Sequence[int] | np.ndarray) -> Document:
         """A request for a drawing and the drawing."""
         end = self.tokenizer.id_of("<|eos|>")
-        return svg_ids(self.tokenizer, prompt), np.append(np.asarray(drawing, np.int32) + self.tokenizer.svg_offset, end)
+        return svg_ids(self.tokenizer, prompt), np.append(
+            np.asarray(drawing, np.int32) + self.tokenizer.svg_offset, end
+        )
 
     def chat(self, question: str, answer: Sequence[int] | np.ndarray) -> Document:
         """A question and its answer in ids."""

@@ -57,7 +57,10 @@ MANNERS = (
         "what is the weather today|what time is it|what day is it|who is the president|what is the news"
         "|how old am I|what is the stock price|who won the game|where am I|what year is it",
     ),
-    ("I do not know you. I keep nothing of what is said.", "do you know me|who am I|what is my name|do you remember me"),
+    (
+        "I do not know you. I keep nothing of what is said.",
+        "do you know me|who am I|what is my name|do you remember me",
+    ),
 )
 UNKNOWN_WORD = "I do not know that word."
 _LISTS = (
@@ -95,7 +98,12 @@ def sentence_of(question: str) -> str:
 
 def sums(first: int, second: int) -> Fact:
     """The sum of two numbers."""
-    asked = (f"What is {first} plus {second}?", f"{first} + {second}", f"{first} plus {second}?", f"Add {first} and {second}.")
+    asked = (
+        f"What is {first} plus {second}?",
+        f"{first} + {second}",
+        f"{first} plus {second}?",
+        f"Add {first} and {second}.",
+    )
     return Fact(questions=asked, answer=f"{first + second}.")
 
 
@@ -128,7 +136,11 @@ def _elements(data: Mapping[str, Any]) -> Iterator[Fact]:
             answer=f"{number}.",
         )  # fmt: skip
         yield Fact(
-            questions=(f"Which element has the symbol {symbol}?", f"What element is {symbol}?", f"Whose symbol is {symbol}?"),
+            questions=(
+                f"Which element has the symbol {symbol}?",
+                f"What element is {symbol}?",
+                f"Whose symbol is {symbol}?",
+            ),
             answer=sentence(name),
         )
 

@@ -62,7 +62,7 @@ def read_icons(rows: Iterable[Mapping[str, Any]]) -> list[Icon]:
             number += 1
             name = f"{row['name']} variant" + (f" {number}" if number > 2 else "")
         taken.add((row["src"], row["style"], name))
-        tags = tuple(tag.strip().lower() for tag in row["tags"])
+        tags = tuple(tag.strip().lower().replace("-", " ") for tag in row["tags"])
         icons.append(Icon(name=name, set=row["src"], style=row["style"], svg=row["svg"], tags=tags))
     return icons
 
@@ -79,10 +79,11 @@ def requests(icons: list[Icon]) -> dict[str, int]:
 def synonyms(icons: list[Icon], *, most: int = 40) -> dict[str, int]:
     """Tags that stand for an icon: no icon is called so, and at most `most` characters long."""
     names = {icon.name for icon in icons}
+    taken = requests(icons).keys() | {f"{colour} {name} icon" for colour in COLOURS for name in names}
     best: dict[str, tuple[int, int]] = {}
     for index, icon in enumerate(icons):
         for place, tag in enumerate(icon.tags):
-            if tag and tag not in names and len(tag) <= most and tag.replace(" ", "").replace("-", "").isalnum():
+            if tag and f"{tag} icon" not in taken and len(tag) <= most and tag.replace(" ", "").isalnum():
                 best[tag] = min(best.get(tag, (place, index)), (place, index))
     return {tag: index for tag, (_, index) in sorted(best.items())}
 

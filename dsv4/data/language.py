@@ -85,7 +85,9 @@ _MASS = frozenset(
     }
 )  # fmt: skip
 _SINGULAR_S = frozenset("americas atlas canvas chess christmas gas hippopotamus lens rhinoceros".split())
-_HEAD_END = re.compile(r" (?:with|in|on|of|behind|over|at|from|not|without|wearing|showing|holding|lifting|playing|getting|blowing|as|under|and)\b| \(")
+_HEAD_END = re.compile(
+    r" (?:with|in|on|of|behind|over|at|from|not|without|wearing|showing|holding|lifting|playing|getting|blowing|as|under|and)\b| \("
+)
 
 
 def is_plural(name: str) -> bool:
@@ -162,9 +164,11 @@ class Caption:
 
     def text(self) -> str:
         """The caption as people read it."""
-        return self.body() + (f" on a {self.ground} background").replace("a orange", "an orange") * (
-            self.ground != "white"
-        ) + (", flat style" if self.flat else "")
+        return (
+            self.body()
+            + (f" on a {self.ground} background").replace("a orange", "an orange") * (self.ground != "white")
+            + (", flat style" if self.flat else "")
+        )
 
     def body(self) -> str:
         """The caption without ground and look."""
@@ -181,9 +185,7 @@ class Caption:
         """The same scene as an onlooker tells it: left before right, upper before lower."""
         if self.relation not in ("to the right of", "below"):
             return self
-        return Caption(
-            nouns=self.nouns[::-1], relation=OPPOSITE[self.relation], ground=self.ground, flat=self.flat
-        )
+        return Caption(nouns=self.nouns[::-1], relation=OPPOSITE[self.relation], ground=self.ground, flat=self.flat)
 
     def sentence(self) -> str:
         """The caption as a sentence: capital and full stop."""

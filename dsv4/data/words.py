@@ -14,7 +14,7 @@ from typing import Any
 
 from dsv4.data.language import article, is_plural
 
-_LEMMA = re.compile(r"[A-Za-z][A-Za-z' -]{1,27}")
+_LEMMA = re.compile(r"(?!an? |the )[A-Za-z][A-Za-z' -]{1,27}", re.IGNORECASE)
 # Concrete kinds come first to mind; slang for persons last.
 _KIND_BONUS = {
     "noun.animal": 5.0, "noun.food": 5.0, "noun.plant": 3.5, "noun.body": 4.5, "noun.artifact": 3.5, "noun.object": 3.0,

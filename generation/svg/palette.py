@@ -1,6 +1,6 @@
 """The closed palette of a drawing: named colours for recolouring, shape colours, and colours that cover flat drawings.
 
-Source: CSS Color 4 names; the other colours were chosen greedily to cover the fills of flat colour drawings in CIE Lab.
+Source: CSS Color 4 names; the other colours cover the inked area of flat drawings, chosen greedily in CIE Lab.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SHAPE_COLOURS = {
 }
 
 _COVER = (
-    "#3b88c3 #f9ca55 #292f33 #b2c2cc #c1694f #da2f47 #679e44 #ffdd99 #5dadec #662113 #8667c4 #66757f #cdd7df #d99e82 "
-    "#ffac33 #97a8b3 #e8596e #226699 #a6d388 #f4900c #3e721d #e95f28 #ef9645 #664500 #e1e8ed #ffdc5d #90caf9 #ffe8b6 "
-    "#ffcc4d #77b255 #aa8ed6 #ffd983 #be1931 #3949ab #bbddf5 #485359 #1e88e5 #a0041e #f4abba #744eaa #5c913b #fa743e "
-    "#cbb8e9 #bf360c #dd2e44 #9266cc #8899a6 #c6e5b3 #ffc107 #dead74 #994308 #8a4b38 #31373d #553788 #f4c7b5 #f5f8fa "
-    "#65471b #d81b60 #aeb3b2 #f18f26 #981ceb #231f20 #55acee #ff5722 #ff7892 #e954d2 #1565c0 #939598 #58595b #af7e57 "
-    "#fcab40 #fcfb65 #dd551f #909b50 #cd95ff #d1d3d4 #e5a157 #8bc34a #37474f #6d6e71 #e6aaaa #264612 #4caf50 #f44336 "
-    "#ef6c00 #bf345d #9c27b0 #3b94d9 #b55005 #414042 #7c533e #e6e7e8 #aab8c2 #fff3e0 #a6642a #5b6876 #ff8a65 #009688 "
-    "#2196f3 #d3790d #a78e81"
+    "#3b88c3 #ffcc4d #31373d #b2c2cc #da2f47 #c1694f #77b255 #ffdd99 #9575cd #5dadec #dbe2e5 #d99e82 #662113 #ffac33 "
+    "#99aab5 #66757f #ea596e #226699 #ffdc5d #5c913b #f4900c #88c9f9 #ccd6dd #3f51b5 #ffe8b6 #aa8dd8 #be1931 #664500 "
+    "#fa743e #a6d388 #ffd983 #2196f3 #ef9645 #bbddf5 #3e721d #292f33 #9266cc #744eaa #dd551f #dd2e44 #f4abba #d1c4e9 "
+    "#4b545d #e1e8ed #8899a6 #a0041e #edb980 #553788 #1565c0 #f7dece #e91e63 #8a4b38 #8bc34a #9a4e1c #c6e5b3 #f5f8fa "
+    "#55acee #9c27b0 #ff5722 #e2ea55 #65471b #009688 #a78e81 #ffc107 #f98097 #4caf50 #f18f26 #fcab40 #f44336 #ff8a65 "
+    "#a7a9ac #909b50 #f9ca55 #a97c50 #e6e7e8 #ad1457 #1213bd #231f20 #5e35b1 #264612 #3b94d9 #f4c7b5 #939598 #bf360c "
+    "#37474f #e6aaaa #e85e00 #bdbdbd #e5a157 #c15829 #fff3e0 #004a77 #6d6e71 #ffcc80 #d1d3d4 #aab8c2 #00bcd4 #7c533e "
+    "#607d8b #aa00ff #58595b"
 )
 
 COLOURS: tuple[str, ...] = (*NAMED, *SHAPE_COLOURS.values(), *_COVER.split())

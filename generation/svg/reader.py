@@ -1,14 +1,14 @@
 """Read the canonical text of a drawing back into its tree, strictly.
 
-Source: the form that `drawing.write` writes; the XML parser is defusedxml.
+Source: the form that `drawing.write` writes; parsing and its limits are in `tree`.
 """
 
 from __future__ import annotations
 
 import re
-from xml.etree.ElementTree import ParseError
 
 from .drawing import GEOMETRY, GRID, MAX_DEPTH, Drawing, Group, Override, RootStyle, Shape
+from .tree import Node, load_tree
 
 ARGUMENTS = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "Q": 4, "A": 7, "z": 0}
 _STYLE = {"fill", "stroke", "stroke-width", "stroke-linecap", "stroke-linejoin", "fill-rule", "opacity"}
@@ -21,14 +21,8 @@ def read(text: str) -> Drawing:
 
     Colours, ranges and path order are not judged here; encoding does that.
     """
-    from defusedxml.common import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
-
-    try:
-        root = fromstring(text, forbid_dtd=True)
-    except (ParseError, DefusedXmlException) as error:
-        raise ValueError(f"not well-formed SVG: {error}") from None
-    if _name(root) != "svg" or (root.get("viewBox") or "").split() != ["0", "0", str(GRID), str(GRID)]:
+    root = load_tree(text)
+    if (root.get("viewBox") or "").split() != ["0", "0", str(GRID), str(GRID)]:
         raise ValueError(f'a canonical drawing starts with <svg viewBox="0 0 {GRID} {GRID}" ...>; use canonical(text)')
     style = _container_style(root, RootStyle(fill="black"), extra={"viewBox", "width", "height"})
     return Drawing(style=style, items=_items(root, style, 1))
@@ -54,10 +48,6 @@ def read_path(data: str) -> tuple:
     return tuple(segments)
 
 
-def _name(element) -> str:
-    return element.tag.rsplit("}", 1)[-1]
-
-
 def _integer(text: str, where: str) -> int:
     try:
         return int(text)
@@ -65,10 +55,10 @@ def _integer(text: str, where: str) -> int:
         raise ValueError(f"{where} wants whole numbers on the grid of {GRID}, not {text!r}") from None
 
 
-def _check_attributes(element, allowed: set[str]) -> None:
-    for key in element.keys():
+def _check_attributes(element: Node, allowed: set[str]) -> None:
+    for key in element.attributes:
         if key not in allowed:
-            raise ValueError(f"attribute {key!r} of <{_name(element)}> is not canonical; allowed: {sorted(allowed)}")
+            raise ValueError(f"attribute {key!r} of <{element.tag}> is not canonical; allowed: {sorted(allowed)}")
     for key in ("stroke-linecap", "stroke-linejoin"):
         if element.get(key, "round") != "round":
             raise ValueError(f"canonical strokes are round, not {key}={element.get(key)!r}")
@@ -76,7 +66,7 @@ def _check_attributes(element, allowed: set[str]) -> None:
         raise ValueError(f"fill-rule is 'evenodd' or 'nonzero', not {element.get('fill-rule')!r}")
 
 
-def _container_style(element, outer: RootStyle, extra: set[str]) -> RootStyle:
+def _container_style(element: Node, outer: RootStyle, extra: set[str]) -> RootStyle:
     _check_attributes(element, (_STYLE - {"opacity"}) | extra)
     stroke = element.get("stroke", outer.stroke)
     width = _integer(element.get("stroke-width", str(outer.width or 1)), "stroke-width")
@@ -89,14 +79,14 @@ def _container_style(element, outer: RootStyle, extra: set[str]) -> RootStyle:
     )
 
 
-def _items(element, style: RootStyle, depth: int) -> tuple[Shape | Group, ...]:
+def _items(element: Node, style: RootStyle, depth: int) -> tuple[Shape | Group, ...]:
     if depth > MAX_DEPTH:
         raise ValueError(f"a canonical drawing nests at most {MAX_DEPTH - 1} groups")
-    children = [child for child in element if _name(child) not in ("title", "desc", "metadata")]
-    return tuple(_group(child, style, depth) if _name(child) == "g" else _shape(child) for child in children)
+    children = [child for child in element if child.tag not in ("title", "desc", "metadata")]
+    return tuple(_group(child, style, depth) if child.tag == "g" else _shape(child) for child in children)
 
 
-def _group(element, outer: RootStyle, depth: int) -> Group:
+def _group(element: Node, outer: RootStyle, depth: int) -> Group:
     style = _container_style(element, outer, extra={"transform"})
     place = _PLACE.fullmatch(element.get("transform", ""))
     if place is None:
@@ -105,8 +95,8 @@ def _group(element, outer: RootStyle, depth: int) -> Group:
     return Group(x=x, y=y, scale=scale, style=style, items=_items(element, style, depth + 1))
 
 
-def _shape(element) -> Shape:
-    kind = _name(element)
+def _shape(element: Node) -> Shape:
+    kind = element.tag
     if kind != "path" and kind not in GEOMETRY:
         raise ValueError(f"<{kind}> is not canonical; allowed: path, {', '.join(GEOMETRY)}, g")
     keys = {"d"} if kind == "path" else set(GEOMETRY[kind])

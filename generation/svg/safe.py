@@ -75,7 +75,7 @@ def rebuild(
 
 
 def _write(node: Node, depth: int, lines: list[str]) -> None:
-    if node.tag not in _TAGS or node.tag == "svg":
+    if node.tag not in _TAGS or node.tag == "svg" or (node.tag == "use" and not _LINK.fullmatch(node.get("href", ""))):
         return
     pad, head = "  " * depth, f"<{node.tag}{_attributes_text(node)}"
     if node.tag in _TEXT:
@@ -93,9 +93,14 @@ def _write(node: Node, depth: int, lines: list[str]) -> None:
 
 
 def _attributes_text(node: Node) -> str:
-    return "".join(
-        f" {key}={quoteattr(value)}" for key, value in node.attributes.items() if _keep(node.tag, key, value)
-    )
+    kept = []
+    for key, value in node.attributes.items():
+        if _keep(node.tag, key, value):
+            kept.append(f" {key}={quoteattr(value)}")
+        elif key in ("fill", "stroke"):
+            # A refused paint must not fall back to black over the whole drawing.
+            kept.append(f' {key}="none"')
+    return "".join(kept)
 
 
 def _keep(tag: str, key: str, value: str) -> bool:

@@ -121,23 +121,31 @@ run_batch(EchoStudio(), sys.argv[1], out=sys.argv[2], on_row=slowly)
 """
 
 
+def settled(out: Path) -> int:
+    """How many rows have their line."""
+    if not (out / "ledger.sqlite").exists():
+        return 0
+    try:
+        report = batch_status(out)
+    except InputError:  # the ledger is there, but not begun yet
+        return 0
+    return report.done + report.failed
+
+
 def test_kill_minus_nine_at_any_moment_changes_nothing(tmp_path, python, python_environment):
-    jobs = write(tmp_path / "jobs.jsonl", rows(60))
+    jobs, out, chance = write(tmp_path / "jobs.jsonl", rows(60)), tmp_path / "killed", random.Random(0)
     run_batch(EchoStudio(), jobs, out=tmp_path / "whole")
-    out, chance, kills = tmp_path / "killed", random.Random(0), 0
-    for _ in range(40):
+    for kill in (True, True, True, True, True, False):
+        before = settled(out)
         child = subprocess.Popen([python, "-c", SLOW, str(jobs), str(out)], env=python_environment)
-        while child.poll() is None and not (out / "ledger.sqlite").exists():
-            time.sleep(0.002)
-        try:
-            child.wait(timeout=chance.uniform(0.0, 0.5))
-        except subprocess.TimeoutExpired:
+        while kill and child.poll() is None and settled(out) < before + chance.randint(1, 8):
+            time.sleep(0.001)
+        if kill:
+            time.sleep(chance.uniform(0, 0.03))
             os.kill(child.pid, signal.SIGKILL)
-            child.wait()
-            kills += 1
-        if child.returncode == 0:
-            break
-    assert child.returncode == 0 and kills >= 2
+        child.wait(timeout=120)
+        assert child.returncode == (-signal.SIGKILL if kill else 0)
+        assert settled(out) > before
     assert content(out) == content(tmp_path / "whole")
     assert len({line["id"] for line in results(out)}) == 60
     with sqlite3.connect(out / "ledger.sqlite") as ledger:

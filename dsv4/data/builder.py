@@ -30,12 +30,27 @@ VOCAB_SIZE = 8192
 LONGEST_DRAWING = 960
 
 
-def build(sources: Path, out: Path, *, vocab_size: int = VOCAB_SIZE, tell: Callable[[str], None] = print) -> None:
-    """Make the data folder `out` from the folder `sources`; raises InputError for sources that cannot be used.
+def build(sources: Path, out: Path, *, tell: Callable[[str], None] = print) -> None:
+    """Make the whole data folder `out` from the folder `sources`: text side first, then the pictures' atlas.
 
-    vocab_size: all tokens together, controls and SVG tokens included. tell: takes the lines of the summary.
+    tell: takes the lines of the summary. Raises InputError for sources that cannot be used.
     """
+    from dsv4.data.atlas import build_atlas
+
     sources, out = Path(sources), Path(out)
+    build_text(sources, out, tell=tell)
+    build_atlas(sources, out)
+    sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir()) if path.is_file()}
+    tell(
+        f"{sum(sizes.values()) / 1e6:.1f} MB: " + ", ".join(f"{name} {size / 1e6:.2f}" for name, size in sizes.items())
+    )
+
+
+def build_text(sources: Path, out: Path, *, vocab_size: int = VOCAB_SIZE, tell: Callable[[str], None] = print) -> None:
+    """Make the text side of the data folder.
+
+    vocab_size: all tokens together, controls and SVG tokens included. Raises InputError as `build` does.
+    """
     check_sources(sources)
     icons = read_icons(read_rows(sources, "icons.jsonl.zst"))
     things = read_things(read_rows(sources, "things.jsonl.zst"))
@@ -56,9 +71,6 @@ def build(sources: Path, out: Path, *, vocab_size: int = VOCAB_SIZE, tell: Calla
     tell(_write_things(out, things))
     tell(_write_words(out, words, tokenizer))
     tell(_write_facts(out, facts))
-    _build_pictures(sources, out)
-    sizes = {path.name: path.stat().st_size for path in sorted(out.iterdir()) if path.is_file()}
-    tell("files: " + ", ".join(f"{name} {size / 1e6:.2f} MB" for name, size in sizes.items()))
 
 
 def training_texts(
@@ -163,12 +175,6 @@ def _write_facts(out: Path, facts: Sequence[Fact]) -> str:
     }
     save_table(out / "facts.npz", table)
     return f"facts: {len(facts)}"
-
-
-def _build_pictures(sources: Path, out: Path) -> None:
-    from dsv4.data.atlas import build_atlas
-
-    build_atlas(sources, out)
 
 
 def _spread(lengths: Sequence[int]) -> str:
