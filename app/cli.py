@@ -94,7 +94,6 @@ def _add_server(commands: argparse._SubParsersAction) -> None:
         parser = _command(commands, name, about, "server:run")
         parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
         parser.add_argument("--port", help="port to listen on (default 7860)")
-        parser.add_argument("--home", help="folder for the database and the media")
         _model(parser)
 
 
@@ -110,6 +109,7 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
 
     svg = _command(commands, "svg", "draw an icon or a scene as SVG", "make:svg")
     _common(svg, output="write here (.svg or .png); without it, the SVG is printed")
+    _provenance(svg)
     svg.add_argument("--temperature", type=float, default=0.0)
     svg.add_argument("--max-tokens", type=int, default=1200)
 
@@ -117,12 +117,14 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     _common(image, output="write here (.png or .webp)", required=True)
     image.add_argument("--size", type=int, default=128, help="side in pixels (default 128)")
     _steps(image)
+    _provenance(image)
 
     video = _command(commands, "video", "make a short clip", "make:clip")
     _common(video, output="write here (.mp4, .gif or .webp)", required=True)
     video.add_argument("--seconds", type=float, default=2.0)
     video.add_argument("--first-frame", metavar="FILE", help="a picture that the clip begins with")
     _steps(video)
+    _provenance(video)
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
@@ -146,18 +148,22 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     nano = _command(train.add_subparsers(metavar="model", title="models"), "nano", "from nothing", "nano:train")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
     nano.add_argument("--out", required=True, metavar="DIR", help="folder of the run; an interrupted one goes on")
-    nano.add_argument("--stages", type=_names, metavar="LIST", help="only these stages, with commas between")
+    nano.add_argument("--stages", metavar="LIST", help="only these stages, with commas between")
     length = nano.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="minutes for each stage")
+    length.add_argument("--minutes", type=float, help="minutes for all stages together")
     length.add_argument("--steps", type=int, help="steps for each stage")
+    nano.add_argument("--rows", type=int, help="rows of a batch on one device (default: the stage's own)")
+    nano.add_argument("--seed", type=int, default=0)
+    nano.add_argument("--workers", type=int, help="processes that prepare data (default: by the number of cores)")
+    nano.add_argument("--model-size", default="nano", help="nano, or micro to see that everything runs")
     nano.add_argument("--device", help="cpu, cuda, ... (default: the fastest here)")
-    nano.add_argument("--smoke", action="store_true", help="a tiny model and a few steps, to see that all of it runs")
+    nano.add_argument("--smoke", action="store_true", help="a tiny model, two steps, two rows: see that all runs")
 
     scores = _command(commands, "eval", "score a model on what it was not trained on")
     nano = _command(scores.add_subparsers(metavar="model", title="models"), "nano", "the score table", "nano:evaluate")
     nano.add_argument("--model", default="nano", help="a name or a folder (default nano)")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
-    nano.add_argument("--rows", type=_names, metavar="LIST", help="only these rows of the table, with commas between")
+    nano.add_argument("--rows", metavar="LIST", help="only these rows of the table, with commas between")
     nano.add_argument("--limit", type=int, metavar="N", help="at most so many prompts a row")
     nano.add_argument("--device", help="cpu, cuda, ... (default: the fastest here)")
     nano.add_argument("--out", metavar="FILE", help="also write the table here, as JSON")
@@ -169,7 +175,9 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
 
     export = _command(commands, "export", "make a model folder to ship from a training run", "nano:export")
     export.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
+    export.add_argument("--data", required=True, metavar="DIR", help="folder of the data that it was trained on")
     export.add_argument("--out", required=True, metavar="DIR", help="folder for the model")
+    export.add_argument("--policy", default="nano", help="bits of the weights: nano (default) or eight")
 
 
 def _add_machine(commands: argparse._SubParsersAction) -> None:
@@ -194,6 +202,10 @@ def _steps(parser: Parser) -> None:
     parser.add_argument("--guidance", type=float, default=2.0, help="how strictly the words count (default 2)")
 
 
+def _provenance(parser: Parser) -> None:
+    parser.add_argument("--no-provenance", action="store_true", help="keep prompt, seed and model out of the file")
+
+
 def _model(parser: Parser) -> None:
     parser.add_argument("--model", help="a name or a folder of weights (default nano; echo needs no weights)")
 
@@ -201,7 +213,3 @@ def _model(parser: Parser) -> None:
 def _output_flags(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument("--quiet", action="store_true", help="print nothing but what was asked for")
-
-
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]

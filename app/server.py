@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import os
@@ -39,7 +40,8 @@ def run(host: str = "127.0.0.1", port: int = 7860, *, model: str | None = None) 
     app = build_app(lambda: dsv4.load(name), name=name, started=lambda: print(f"Open {address}", flush=True))
     logging.getLogger("httpx").setLevel(logging.WARNING)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none"))
-    server.run(sockets=[listening])
+    with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it, and not an error
+        server.run(sockets=[listening])
     return 0
 
 

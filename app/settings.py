@@ -22,13 +22,7 @@ class Setting:
     origin: str
 
 
-def default_home() -> Path:
-    """Where the studio keeps its database and media unless DSV4_HOME says otherwise."""
-    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(base) / "dsv4"
-
-
-DEFAULTS: dict[str, Any] = {"model": "nano", "host": "127.0.0.1", "port": 7860, "home": ""}
+DEFAULTS: dict[str, Any] = {"model": "nano", "host": "127.0.0.1", "port": 7860}
 
 
 def resolve(name: str, flag: Any = None) -> Setting:
@@ -41,8 +35,7 @@ def resolve(name: str, flag: Any = None) -> Setting:
     in_file = _from_file()
     if name in in_file:
         return Setting(name=name, value=_checked(name, in_file[name], FILE), origin=FILE)
-    default = str(default_home()) if name == "home" else DEFAULTS[name]
-    return Setting(name=name, value=default, origin="default")
+    return Setting(name=name, value=DEFAULTS[name], origin="default")
 
 
 def _from_file() -> dict[str, Any]:

@@ -43,12 +43,12 @@ def main() -> None:
     print(json.dumps({"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()}))
     started = time.perf_counter()
     studio = dsv4.load(args.model)
-    print(json.dumps({"verb": "load", "seconds": round(time.perf_counter() - started, 3)}))
+    print(json.dumps({"verb": "load", "seconds": round(time.perf_counter() - started, 6)}))
     for name, work in verbs(studio).items():
         first = seconds(work)
         later = [seconds(work) for _ in range(args.runs)]
-        row = {"verb": name, "first": round(first, 3), "median": round(statistics.median(later), 3)}
-        print(json.dumps({**row, "slowest": round(max(later), 3), "runs": args.runs}), flush=True)
+        row = {"verb": name, "first": round(first, 6), "median": round(statistics.median(later), 6)}
+        print(json.dumps({**row, "slowest": round(max(later), 6), "runs": args.runs}), flush=True)
 
 
 if __name__ == "__main__":

@@ -73,16 +73,14 @@ class Svg:
     raw: str = ""
     usage: Usage = field(default_factory=Usage)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write `.svg` with its provenance as metadata, or `.png` rendered at 512 pixels."""
+    def save(self, path: str | os.PathLike[str], *, provenance: bool = True) -> Path:
+        """Write `.svg`, or `.png` of 512 pixels; the provenance goes inside unless it is to be left out."""
         target = check_output(path, "svg")
-        files = part("generation.files")
+        files, record = part("generation.files"), dict(self.provenance) if provenance else None
         if target.suffix.lower() == ".png":
             picture_HW3 = part("generation.svg").rasterise(self.text, SVG_PNG_SIZE)
-            files.save_png(target, picture_HW3, dict(self.provenance))
-        else:
-            files.save_svg(target, self.text, dict(self.provenance))
-        return target
+            return files.save_png(target, picture_HW3, record)
+        return files.save_svg(target, self.text, record)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,13 +93,12 @@ class Picture:
     def __post_init__(self) -> None:
         _check_pixels("Picture.array", self.array, 3)
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write `.png` or `.webp`, provenance inside."""
+    def save(self, path: str | os.PathLike[str], *, provenance: bool = True) -> Path:
+        """Write `.png` or `.webp`; the provenance goes inside unless it is to be left out."""
         target = check_output(path, "image")
-        files = part("generation.files")
+        files, record = part("generation.files"), dict(self.provenance) if provenance else None
         save = {".png": files.save_png, ".webp": files.save_webp}[target.suffix.lower()]
-        save(target, self.array, provenance=dict(self.provenance))
-        return target
+        return save(target, self.array, provenance=record)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -122,13 +119,12 @@ class Clip:
         """How long it plays."""
         return len(self.frames) / self.fps
 
-    def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write `.mp4`, `.gif` or `.webp`, provenance inside."""
+    def save(self, path: str | os.PathLike[str], *, provenance: bool = True) -> Path:
+        """Write `.mp4`, `.gif` or `.webp`; the provenance goes inside unless it is to be left out."""
         target = check_output(path, "video")
-        files = part("generation.files")
+        files, record = part("generation.files"), dict(self.provenance) if provenance else None
         save = {".mp4": files.save_mp4, ".gif": files.save_gif, ".webp": files.save_webp}[target.suffix.lower()]
-        save(target, self.frames, fps=self.fps, provenance=dict(self.provenance))
-        return target
+        return save(target, self.frames, fps=self.fps, provenance=record)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,6 @@
 """Byte-level BPE with named control tokens and a block of SVG tokens at the end of the vocabulary.
 
-Shape letters: V vocabulary. What people type is read as text only: a control string in it never becomes a control token.
+Shape letters: V vocabulary. What people type is read as text only: a control string in it stays plain text.
 Source: DeepSeek-V3 report §4.1 (byte-level BPE, digits apart); Engram §2.2 (canonical ids by NFKC and case folding).
 """
 

@@ -81,7 +81,8 @@ def save_mp4(path: Target, frames_FHW3: np.ndarray, *, fps: float, provenance: R
     height, width = frames_FHW3.shape[1:3]
     rate = Fraction(fps).limit_denominator(1001)
     # The index is moved to the front by reopening the file by name, so this cannot go to memory.
-    with _whole(path) as temporary, av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as out:
+    front = {"movflags": "+faststart"}
+    with _whole(path) as temporary, av.open(str(temporary), "w", format="mp4", options=front) as out:
         if provenance is not None:
             out.metadata["comment"] = to_text(provenance)
         stream: Any = out.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})

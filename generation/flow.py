@@ -134,16 +134,16 @@ def sample_flow(
     if steps < 1 or guidance < 1:
         raise ValueError(f"steps and guidance must be at least 1, got steps {steps}, guidance {guidance}")
     state_B3FHW = _start(rows, shape, seeds, noise_B3FHW).to(device)
-    first_B3HW = _checked_first(first_frame, rows, shape)
+    first_B3HW = checked_first(first_frame, rows, shape)
     guided = guided_condition(head, condition) if guidance != 1 else condition
     clean_B3FHW = torch.zeros_like(state_B3FHW)
     for step in range(steps):
         if cancelled is not None and cancelled():
             break
         sigma, after = 1 - step / steps, 1 - (step + 1) / steps
-        state_B3FHW = _keep_first(state_B3FHW, first_B3HW)
+        state_B3FHW = keep_first(state_B3FHW, first_B3HW)
         clean_B3FHW = predict(head, state_B3FHW, sigma, guided, guidance, clean_first=first_B3HW is not None)
-        clean_B3FHW = _keep_first(clean_B3FHW, first_B3HW)
+        clean_B3FHW = keep_first(clean_B3FHW, first_B3HW)
         # The straight line to the predicted frames, followed as far as the next level.
         state_B3FHW = clean_B3FHW + (after / sigma) * (state_B3FHW - clean_B3FHW)
         if on_step is not None:
@@ -192,7 +192,8 @@ def _start(rows: int, shape: tuple[int, int, int], seeds: Sequence[int] | None, 
     return noise.float()
 
 
-def _checked_first(first_frame: Tensor | None, rows: int, shape: tuple[int, int, int]) -> Tensor | None:
+def checked_first(first_frame: Tensor | None, rows: int, shape: tuple[int, int, int]) -> Tensor | None:
+    """The first frame as float32; raises ValueError when it fits neither the rows nor the shape."""
     if first_frame is None:
         return None
     frames, height, width = shape
@@ -203,7 +204,8 @@ def _checked_first(first_frame: Tensor | None, rows: int, shape: tuple[int, int,
     return first_frame.float()
 
 
-def _keep_first(frames_B3FHW: Tensor, first_B3HW: Tensor | None) -> Tensor:
+def keep_first(frames_B3FHW: Tensor, first_B3HW: Tensor | None) -> Tensor:
+    """The frames with frame 0 put back to the given one, if there is one."""
     if first_B3HW is None:
         return frames_B3FHW
     return torch.cat([first_B3HW[:, :, None].to(frames_B3FHW.device), frames_B3FHW[:, :, 1:]], dim=2)

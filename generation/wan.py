@@ -167,8 +167,8 @@ def _attend(
     mask_B11S: Tensor | None,
     turn: tuple[Tensor, Tensor] | None,
 ) -> Tensor:
-    q_BND = attention.norm_q(_linear(attention.to_q, x_BND))
-    k_BSD = attention.norm_k(_linear(attention.to_k, source_BSD))
+    q_BND = _rms_norm(attention.norm_q, _linear(attention.to_q, x_BND))
+    k_BSD = _rms_norm(attention.norm_k, _linear(attention.to_k, source_BSD))
     v_BSHE = _linear(attention.to_v, source_BSD).unflatten(-1, (heads, -1))
     q_BNHE, k_BSHE = q_BND.unflatten(-1, (heads, -1)), k_BSD.unflatten(-1, (heads, -1))
     if turn is not None:
@@ -192,6 +192,11 @@ def _modulate(stream_BFPD: Tensor, scale_BA1D: Tensor, shift_BA1D: Tensor) -> Te
 def _layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
     weight, bias = (None if p is None else p.float() for p in (weight, bias))
     return F.layer_norm(x.float(), (x.shape[-1],), weight, bias, _EPS)
+
+
+def _rms_norm(norm: nn.Module, x: Tensor) -> Tensor:
+    # In float32 throughout: a bfloat16 input with a float32 weight falls back to a slow path, and rotation wants it.
+    return F.rms_norm(x.float(), (x.shape[-1],), norm.weight.float(), norm.eps)
 
 
 def _linear(layer: nn.Module, x: Tensor) -> Tensor:

@@ -13,11 +13,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
-def own_settings(monkeypatch, tmp_path):
-    """No test sees the settings of the person who runs it, or writes into their home."""
+def own_settings(monkeypatch):
+    """No test sees the settings of the person who runs it."""
     for name in [name for name in os.environ if name.startswith("DSV4_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("DSV4_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

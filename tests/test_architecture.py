@@ -34,7 +34,7 @@ LAYERS = (
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 # What each package may import of ours by its full name. Leaves are reached through `dsv4._parts.part`.
 ABSOLUTE = {"app": {"dsv4"}, "dsv4": {"dsv4"}, "vision": set(), "generation": set()}
-CORE_LIBRARIES = {"torch", "numpy"} | set(sys.stdlib_module_names)
+CORE_LIBRARIES = {"torch", "numpy", "triton"} | set(sys.stdlib_module_names)
 HEAVY = ("torch", "torchvision", "timm", "open_clip", "diffusers", "transformers", "gradio", "av", "fastapi")
 
 

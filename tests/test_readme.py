@@ -59,7 +59,7 @@ def workplace(tmp_path_factory):
         (programs / name).chmod(0o755)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("DSV4_")}
     path = f"{programs}{os.pathsep}{os.environ['PATH']}"
-    return folder, {**kept, "PATH": path, "PYTHONPATH": str(ROOT), "DSV4_HOME": str(folder / ".home")}
+    return folder, {**kept, "PATH": path, "PYTHONPATH": str(ROOT)}
 
 
 def test_the_readme_shows_how_to_start():

@@ -9,7 +9,6 @@ import platform
 import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from dsv4._parts import asset
 
@@ -29,8 +28,8 @@ class Finding:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Look at Python, packages, devices, encoder, weights and folders; status 1 if something is missing."""
-    findings = [_python(), _packages(), _devices(), _encoder(), _weights(), _home()]
+    """Look at Python, packages, devices, encoder and weights; status 1 if something is missing."""
+    findings = [_python(), _packages(), _devices(), _encoder(), _weights()]
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -112,10 +111,3 @@ def _weights() -> Finding:
         return Finding(what="weights", fine=False, says=f"no weights of nano in {folder}")
     size = sum(shard.stat().st_size for shard in shards) / 1e6
     return Finding(what="weights", fine=True, says=f"nano, {size:.1f} MB in {len(shards)} files")
-
-
-def _home() -> Finding:
-    home = Path(resolve("home").value)
-    nearest = next(folder for folder in (home, *home.absolute().parents) if folder.exists())
-    fine = nearest.is_dir() and os.access(nearest, os.W_OK)
-    return Finding(what="home", fine=fine, says=f"{home}{'' if fine else ' cannot be written'}")

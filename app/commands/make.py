@@ -128,7 +128,7 @@ def _reporter(args: argparse.Namespace) -> Callable[[Progress], None] | None:
 
 
 def _saved(args: argparse.Namespace, result: Any, started: float) -> int:
-    path = result.save(args.output)
+    path = result.save(args.output, provenance=not args.no_provenance)
     if args.json:
         _print_json({"file": str(path)}, result.provenance, started)
     elif not args.quiet:

@@ -6,13 +6,19 @@ import argparse
 from importlib import import_module
 from pathlib import Path
 
-from dsv4.errors import InputError
+from dsv4.errors import InputError, unknown
+from dsv4.limits import check_numbers
 
 
 def train(args: argparse.Namespace) -> int | None:
     """Train nano, or go on with an interrupted run."""
     _folder(args.data, "--data", "make it with `dsv4 data build`")
-    _above_zero(args, "minutes", "steps")
+    if args.smoke:
+        args.model_size, args.rows, args.workers = "micro", 2, 0
+        args.steps = None if args.minutes else args.steps or 2
+    _above_zero(args, "minutes", "steps", "rows")
+    _one_of("size", args.model_size, ("nano", "micro"))
+    check_numbers(seed=args.seed)
     return import_module("dsv4.train.cli").main(args)
 
 
@@ -35,6 +41,7 @@ def build_data(args: argparse.Namespace) -> int:
 def export(args: argparse.Namespace) -> int | None:
     """Write a model folder from a training run."""
     _folder(args.run, "--run", "it is the --out of `dsv4 train nano`")
+    _one_of("policy", args.policy, ("nano", "eight"))
     return import_module("dsv4.train.export").main(args)
 
 
@@ -42,6 +49,11 @@ def _folder(path: str, flag: str, hint: str) -> Path:
     if not Path(path).is_dir():
         raise InputError(f"{flag}: no folder '{path}'; {hint}")
     return Path(path)
+
+
+def _one_of(kind: str, name: str, allowed: tuple[str, ...]) -> None:
+    if name not in allowed:
+        raise unknown(kind, name, allowed)
 
 
 def _above_zero(args: argparse.Namespace, *names: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 
 from ..settings import resolve
 
@@ -11,7 +10,6 @@ from ..settings import resolve
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     host, port = resolve("host", args.host).value, resolve("port", args.port).value
-    os.environ["DSV4_HOME"] = resolve("home", args.home).value
     model = resolve("model", args.model).value
     from .. import server
 

@@ -38,7 +38,9 @@ def describe(loader: StudioLoader) -> str:
     facts = [("Fingerprint", f"`{studio.fingerprint}`")]
     facts += [(title, text) for title, text in parameters(studio)]
     facts.append(("Loaded in", f"{loader.seconds:.1f} seconds"))
-    return f"### What is loaded\n| Model | {escape(studio.name)} |\n|---|---|\n" + "\n".join(f"| {key} | {text} |" for key, text in facts)
+    return f"### What is loaded\n| Model | {escape(studio.name)} |\n|---|---|\n" + "\n".join(
+        f"| {key} | {text} |" for key, text in facts
+    )
 
 
 def parameters(studio: Any) -> list[tuple[str, str]]:

@@ -43,7 +43,7 @@ class ChatTab:
 
 def chat_tab(desk: Desk) -> ChatTab:
     """Lay out the tab and connect it."""
-    turns = gr.State(list[dict[str, Any]])
+    turns = gr.State([])
     talk = gr.Chatbot(
         show_label=False, height=390, placeholder=WELCOME, buttons=["copy"], render_markdown=False, elem_id="talk",
         layout="bubble", feedback_options=None, latex_delimiters=[],

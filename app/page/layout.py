@@ -25,8 +25,8 @@ def layout(loader: StudioLoader) -> gr.Blocks:
     quiet = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
     with gr.Blocks(title="dsv4 studio", analytics_enabled=False, delete_cache=CACHE_SECONDS) as page:
         with gr.Row(elem_id="top"):
-            gr.HTML(look.header(), scale=3, min_width=320)
-            state = gr.HTML(_pill(loader), elem_id="state", scale=1)
+            gr.HTML(look.header(), elem_id="mast")
+            state = gr.HTML(_pill(loader), elem_id="state")
         with gr.Tabs() as tabs:
             with gr.Tab("Chat", id="chat"):
                 chat = chat_tab(desk)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dsv4.data.glyphs import build_glyphs
 from dsv4.data.language import SHAPE_COLOURS, SHAPE_NOUNS, SHAPES
 from dsv4.data.motions import motion_table
 from dsv4.data.sources import read_rows
@@ -35,7 +36,7 @@ SHAPE_FILL = 0.86  # how much of its sprite a shape spans, so that neighbours ne
 
 
 def build_atlas(sources: Path, out: Path) -> None:
-    """Write both sheets and `names.json` from `things.jsonl.zst` and `things_shaded.webp` in `sources`.
+    """Write both sheets and `names.json` from `things.jsonl.zst` and `things_shaded.webp` in `sources`, and the glyphs.
 
     A thing without a flat drawing keeps an empty cell there and is marked as such. Raises InputError for bad sources.
     """
@@ -66,6 +67,7 @@ def build_atlas(sources: Path, out: Path) -> None:
     _write(out / SHADED, shaded_path.read_bytes())
     _write(out / FLAT, packed.getvalue())
     _write(out / NAMES, json.dumps(record, ensure_ascii=False).encode())
+    build_glyphs(out)
 
 
 @dataclass(frozen=True, kw_only=True)

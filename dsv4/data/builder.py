@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from dsv4.tokenizer import Tokenizer
 
 VOCAB_SIZE = 8192
 # A drawing longer than this would not fit into a training row beside its request.
-LONGEST_DRAWING = 960
+LONGEST_DRAWING = 990
+# How much room, in square units of the canvas of 96 by 96, left-out details may take together.
+DETAIL = 600.0
 
 
 def build(sources: Path, out: Path, *, tell: Callable[[str], None] = print) -> None:
@@ -91,13 +94,41 @@ def training_texts(
 
 
 def encode_drawing(svg: str) -> list[int] | None:
-    """Token ids of a drawing, or None when it has no canonical form or is too long."""
+    """Token ids of a drawing, or None when it has no canonical form or stays too long without its smallest shapes."""
     form = part("generation.svg")
+    vocabulary = form.vocabulary()
     try:
-        ids = form.vocabulary().encode(form.canonical(svg))
+        ids = vocabulary.encode(form.canonical(svg))
+        return ids if len(ids) <= LONGEST_DRAWING else _without_details(vocabulary, ids)
     except ValueError:
         return None
-    return ids if len(ids) <= LONGEST_DRAWING else None
+
+
+def _without_details(vocabulary: Any, ids: list[int]) -> list[int] | None:
+    """The drawing without as few of its smallest shapes as make it fit, None when that would be seen too much."""
+    drawing = vocabulary.decode_drawing(ids)
+    extents = [_extent(item) for item in drawing.items]
+    sizes = sorted(range(len(extents)), key=extents.__getitem__)
+    for count in range(1, len(sizes)):
+        dropped = set(sizes[:count])
+        if sum(extents[place] for place in dropped) > DETAIL:
+            return None
+        items = tuple(item for place, item in enumerate(drawing.items) if place not in dropped)
+        shorter = vocabulary.encode_drawing(replace(drawing, items=items))
+        if len(shorter) <= LONGEST_DRAWING:
+            return shorter
+    return None
+
+
+def _extent(item: Any) -> float:
+    """Roughly how much room a shape takes, in square units; a group counts as the whole canvas."""
+    if not hasattr(item, "kind"):
+        return 96.0 * 96.0
+    if item.kind == "path":
+        ends = [segment[-2:] for segment in item.data if len(segment) > 2]
+        across, down = ([point[axis] for point in ends] for axis in (0, 1))
+        return float((max(across) - min(across)) * (max(down) - min(down)))
+    return float(item.data[2] * item.data[-1] if item.kind == "ellipse" else item.data[2] ** 2)
 
 
 def _encode_all(svgs: Iterable[str | None]) -> list[list[int] | None]:

@@ -57,7 +57,7 @@ class Drawings:
         self.index: Mapping[str, int] = svg.vocabulary().index
         self.shape_paint: Mapping[str, str] = svg.SHAPE_COLOURS
         paints = {name: {"grey": "gray"}.get(name, name) for name in GROUNDS}
-        near = {name: svg.nearest_paint("#%02x%02x%02x" % rgb) for name, rgb in GROUNDS.items()}
+        near = {name: svg.nearest_paint("#{:02x}{:02x}{:02x}".format(*rgb)) for name, rgb in GROUNDS.items()}
         self.ground_paint = {name: paint if paint in self.index else near[name] for name, paint in paints.items()}
         self.current = self.index["currentColor"]
 

@@ -1,6 +1,6 @@
 """Plain facts as questions and answers: capitals, elements, planets, lists, sums, and how the model speaks of itself.
 
-Several questions may share an answer; a question has exactly one answer. The last phrasing of a fact is kept for judging.
+Several questions may share an answer; a question has exactly one. The last phrasing of a fact is kept for judging.
 """
 
 from __future__ import annotations

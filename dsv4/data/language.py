@@ -85,9 +85,10 @@ _MASS = frozenset(
     }
 )  # fmt: skip
 _SINGULAR_S = frozenset("americas atlas canvas chess christmas gas hippopotamus lens rhinoceros".split())
-_HEAD_END = re.compile(
-    r" (?:with|in|on|of|behind|over|at|from|not|without|wearing|showing|holding|lifting|playing|getting|blowing|as|under|and)\b| \("
+_AFTER_HEAD = (
+    "with in on of behind over at from not without wearing showing holding lifting playing getting blowing as under and"
 )
+_HEAD_END = re.compile(rf" (?:{_AFTER_HEAD.replace(' ', '|')})\b| \(")
 
 
 def is_plural(name: str) -> bool:

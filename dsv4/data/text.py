@@ -1,8 +1,8 @@
 """The endless stream of packed text rows that the core learns from.
 
-Shape letters: R rows, T tokens of a row. In a batch, `targets[t]` is the token to be predicted AFTER position t (already
-shifted); it is IGNORE where nothing is learnt: on requests, on a document's last token, and on padding. Documents never
-run from one row into the next; `positions` restart with each, and `segments` number them within a row.
+Shape letters: R rows, T tokens of a row. In a batch, `targets[t]` is the token to be predicted AFTER position t
+(already shifted); it is IGNORE where nothing is learnt: on requests, on a document's last token, and on padding.
+Documents never run from one row into the next; `positions` restart with each, and `segments` number them in a row.
 """
 
 from __future__ import annotations

@@ -62,24 +62,17 @@ def read_words(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     best: dict[str, tuple[float, int, str, Mapping[str, Any]]] = {}
     for number, row in enumerate(rows):
         for place, lemma in enumerate(row["words"]):
-            if not _LEMMA.fullmatch(lemma) or not _may_stand(row, lemma, place):
+            if not _LEMMA.fullmatch(lemma) or (place > 0 and not (lemma.isalpha() and lemma.islower())):
                 continue
             score = (_score(row, lemma, place, below), -number, lemma, row)
             if lemma.lower() not in best or score[:2] > best[lemma.lower()][:2]:
                 best[lemma.lower()] = score
     leads = {row["words"][0].lower() for row in rows}
-    chosen = [found for key, found in sorted(best.items()) if key in leads or found[3]["kind"] == "noun.location"]
+    chosen = [found for key, found in sorted(best.items()) if key in leads]
     entries = [_entry(lemma, row, by_id) for _, _, lemma, row in chosen]
     kept = [(entry, row) for entry, (_, _, _, row) in zip(entries, chosen, strict=True) if entry is not None]
     above = _Ancestors(by_id)
     return [replace(entry, categories=above.categories(row)) for entry, row in kept]
-
-
-def _may_stand(row: Mapping[str, Any], lemma: str, place: int) -> bool:
-    """Whether a synset may explain this lemma: its first one, its small single words, and short names of places."""
-    if place == 0 or (lemma.isalpha() and lemma.islower()):
-        return True
-    return row["kind"] == "noun.location" and place <= 2 and lemma.isalpha() and len(lemma) > 3
 
 
 class _Ancestors:
@@ -111,6 +104,7 @@ def _score(row: Mapping[str, Any], lemma: str, place: int, below: Counter[str]) 
     score = _KIND_BONUS.get(kind, 1.0 if kind.startswith("noun") else 1.5 if kind.startswith("verb") else 2.0)
     score += 3.0 if place == 0 else 1.5 / place
     score += 0.8 * math.log1p(below[row["id"]]) + 0.5 * min(3, len(row.get("examples", ())))
+    score += 0.3 * min(5, len(row.get("similar", ()))) + (1.5 if lemma in row.get("opposites", ()) else 0.0)
     score += 3.0 if "color" in row["definition"] and kind == "noun.attribute" else 0.0
     score += 0.5 * min(2, len(row.get("parts", ()))) - (4.0 if lemma != lemma.lower() else 0.0)
     return score - (2.0 if "slang" in row["definition"] or "informal" in row["definition"] else 0.0)

@@ -3,7 +3,29 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .compose import beside as beside
+    from .compose import in_circle as in_circle
+    from .compose import in_square as in_square
+    from .compose import recolour as recolour
+    from .compose import repeated as repeated
+    from .normalise import canonical as canonical
+    from .palette import COLOURS as COLOURS
+    from .palette import SHAPE_COLOURS as SHAPE_COLOURS
+    from .palette import nearest_paint as nearest_paint
+    from .preview import partial as partial
+    from .render import rasterise as rasterise
+    from .render import rasterise_trusted as rasterise_trusted
+    from .safe import rebuild as rebuild
+    from .shapes import SHAPES as SHAPES
+    from .shapes import scene as scene
+    from .shapes import shape as shape
+    from .simplify import shortened as shortened
+    from .state import SvgState as SvgState
+    from .tokens import Vocabulary as Vocabulary
+    from .tokens import vocabulary as vocabulary
 
 _HOME = {
     "vocabulary": "tokens",
@@ -19,6 +41,7 @@ _HOME = {
     "beside": "compose",
     "repeated": "compose",
     "recolour": "compose",
+    "shortened": "simplify",
     "shape": "shapes",
     "scene": "shapes",
     "SHAPES": "shapes",
@@ -27,10 +50,12 @@ _HOME = {
     "nearest_paint": "palette",
 }
 
-__all__ = sorted(_HOME)
-
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"generation.svg has no {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(f"generation.svg has no {name!r}; it has {', '.join(sorted(_HOME))}")
     return getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

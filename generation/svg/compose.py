@@ -1,6 +1,6 @@
 """Build drawings from drawings: a part is reused word for word inside a placed group, never rescaled by its numbers.
 
-Source: facts on composition (verbatim reuse inside `<g transform>` is learnt, rescaled coordinates are not).
+Source: SVG 2 section 8; small models learn verbatim reuse in `<g transform>`, but not rescaled coordinates.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ import re
 from .drawing import GRID, Drawing, Override, RootStyle, Shape
 from .palette import nearest_paint
 from .pathdata import IDENTITY, Affine, absolute, apply, compose, round_half_up, transform, uniform
+from .tree import load_tree
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
 _STEP = re.compile(r"(matrix|translate|scale|rotate|skewX|skewY)\s*\(([^()]*)\)")
@@ -31,8 +32,6 @@ class _Look:
 
 def flatten(svg: str) -> Drawing:
     """Turn any plain SVG into a drawing without groups; what has no canonical form is left out. Raises ValueError."""
-    from .tree import load_tree
-
     root = load_tree(svg)
     looks: list[tuple[_Look, Shape]] = []
     _walk(root, {"fill": "black", "stroke": "none", "opacity": 1.0}, _canvas(root), looks)

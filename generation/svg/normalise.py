@@ -1,6 +1,6 @@
 """Bring any plain SVG into the canonical form: transforms flattened, curves kept, whole numbers on a grid of 96.
 
-Source: facts on the canonical form (grid 96 measured best for icon grids of 16 and 24).
+Source: SVG 2; a grid of 96 holds icon grids of 16 and 24 exactly.
 """
 
 from __future__ import annotations
@@ -8,8 +8,10 @@ from __future__ import annotations
 import dataclasses
 
 from .drawing import HIGH, LOW, OPACITIES, SCALES, Drawing, Group, Override, RootStyle, Shape, write
+from .flatten import flatten
 from .palette import nearest_paint
 from .pathdata import clamp, fit_radius, round_half_up, split_curve
+from .reader import read
 
 
 def canonical(svg: str) -> str:
@@ -26,13 +28,9 @@ def canonical(svg: str) -> str:
 
 def canonical_drawing(svg: str) -> Drawing:
     """As `canonical`, but return the tree."""
-    from .reader import read
-
     try:
         drawing = read(svg)
     except ValueError:
-        from .flatten import flatten
-
         drawing = flatten(svg)
     return fit(drawing)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .drawing import MAX_DEPTH, Drawing, Group, Override, RootStyle, Shape
 from .palette import PAINTS
-from .tokens import COMMANDS, KINDS, OVAL_ARCS, ROUND_ARCS
+from .words import COMMANDS, KINDS, OVAL_ARCS, ROUND_ARCS
 
 _PAINTS = frozenset(PAINTS)
 

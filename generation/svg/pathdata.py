@@ -13,28 +13,35 @@ from .drawing import HIGH, LOW, RADII
 
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _SPACE = re.compile(r"[\s,]*")
+_FLAG = re.compile("[01]")
 _COUNT = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "S": 4, "Q": 4, "T": 2, "A": 7, "Z": 0}
 Affine = tuple[float, float, float, float, float, float]
 IDENTITY: Affine = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 
 
+def _skip(data: str, place: int) -> int:
+    """Return the place behind any spaces and commas."""
+    gap = _SPACE.match(data, place)
+    return gap.end() if gap else place
+
+
 def commands(data: str) -> list[tuple[str, list[float]]]:
     """Split path data into commands and their numbers, repeated letters filled in. Raises ValueError."""
-    found, place, letter = [], _SPACE.match(data).end(), ""
+    found, place, letter = [], _skip(data, 0), ""
     while place < len(data):
         if data[place].isalpha():
             letter = data[place]
-            place = _SPACE.match(data, place + 1).end()
+            place = _skip(data, place + 1)
         if letter.upper() not in _COUNT or (not found and letter not in "Mm"):
             raise ValueError(f"path data is broken at {data[place : place + 16]!r}")
         numbers = []
         for position in range(_COUNT[letter.upper()]):
             flag = letter in "Aa" and position in (3, 4)
-            match = re.compile("[01]").match(data, place) if flag else _NUMBER.match(data, place)
+            match = _FLAG.match(data, place) if flag else _NUMBER.match(data, place)
             if match is None:
                 raise ValueError(f"path command {letter} lacks a number at {data[place : place + 16]!r}")
             numbers.append(float(match.group()))
-            place = _SPACE.match(data, match.end()).end()
+            place = _skip(data, match.end())
         found.append((letter, numbers))
         if letter in "Mm":
             letter = "L" if letter == "M" else "l"

@@ -1,6 +1,6 @@
 """Turn SVG into pixels: in a guarded child process for text from outside, in process for our own canonical text.
 
-Shape letters: H, W pixels. Source: resvg through resvg_py; facts on rasterisers say why outside text needs a child.
+Shape letters: H, W pixels. Source: resvg through resvg_py; it reads files and deep nesting crashes it, hence the child.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Coloured shapes as drawing parts, with the names and outlines that the picture judge knows.
 
-Source: GenEval's object, colour, count and position prompts, in the shape world of facts on scores.
+Source: GenEval's object, colour, count and position prompts.
 """
 
 from __future__ import annotations

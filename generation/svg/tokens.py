@@ -2,7 +2,7 @@
 
 A drawing is `svg` and its style, then shapes and groups, then `/svg`. A shape is its own style, its kind, its numbers:
 a bare paint is the fill, `path` carries its first move, one token carries an arc's kind and flags.
-Source: facts on atomic SVG tokens (InternSVG, ICLR 2026; OmniSVG, 2025); the grammar is ours.
+Source: atomic SVG tokens as in InternSVG (ICLR 2026) and OmniSVG (2025); the grammar is ours.
 """
 
 from __future__ import annotations
@@ -12,13 +12,9 @@ from collections.abc import Iterable
 
 from .drawing import HIGH, LOW, OPACITIES, RADII, SCALES, Drawing, Group, Override, RootStyle, Shape, write
 from .palette import PAINTS, nearest_paint
-
-CONTAINERS = ("svg", "svg-line", "/svg", "g", "g-line", "/g")
-KINDS = {"circle": 3, "ellipse": 4, "rect": 4, "rrect": 5}
-STYLES = ("root-stroke", "root-evenodd", "stroke", "stroke-width", "evenodd", "nonzero")
-COMMANDS = {"M": 2, "L": 2, "H": 1, "V": 1, "C": 6, "Q": 4, "z": 0}
-ROUND_ARCS = ("a00", "a01", "a10", "a11")
-OVAL_ARCS = ("e00", "e01", "e10", "e11")
+from .parser import parse
+from .reader import read
+from .words import COMMANDS, CONTAINERS, KINDS, OVAL_ARCS, ROUND_ARCS, STYLES
 
 
 def _all_tokens() -> tuple[str, ...]:
@@ -48,8 +44,6 @@ class Vocabulary:
 
     def encode(self, svg: str) -> list[int]:
         """Turn canonical drawing text into ids. Raises ValueError where the text is not canonical."""
-        from .reader import read
-
         return self.encode_drawing(read(svg))
 
     def encode_drawing(self, drawing: Drawing) -> list[int]:
@@ -65,8 +59,6 @@ class Vocabulary:
 
     def decode_drawing(self, ids: Iterable[int]) -> Drawing:
         """Turn the ids of one whole drawing into its tree. Raises ValueError where the grammar is broken."""
-        from .parser import parse
-
         return parse(self.words(ids))
 
     def words(self, ids: Iterable[int]) -> list[str]:

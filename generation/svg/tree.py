@@ -71,14 +71,16 @@ def load_tree(svg: str | bytes) -> Node:
     data = svg.encode() if isinstance(svg, str) else svg
     if len(data) > MAX_BYTES:
         raise ValueError(f"the SVG has {len(data):,} bytes; the limit is {MAX_BYTES:,}")
-    parser = DefusedXMLParser(target=_Builder(), forbid_dtd=True)
+    builder = _Builder()
+    parser = DefusedXMLParser(target=builder, forbid_dtd=True)
     try:
         parser.feed(data)
-        root = parser.close()
+        parser.close()
     except DefusedXmlException:
         raise ValueError("the SVG carries a document type or entities; send it without <!DOCTYPE ...>") from None
     except (ParseError, LookupError, UnicodeError) as error:
         raise ValueError(f"not well-formed SVG: {error}") from None
+    root = builder.root
     if root is None or root.tag != "svg":
         raise ValueError(f"the outermost element is <{root.tag if root else ''}>, not <svg>")
     return root

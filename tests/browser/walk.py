@@ -106,6 +106,7 @@ class Walk:
         box.fill("What is in this picture?")
         box.press("Enter")
         panel.get_by_test_id("bot").get_by_text("[a picture of 96 x 64]").wait_for()
+        assert not panel.get_by_role("button", name="Share").filter(visible=True).count(), "sharing leaves the machine"
         self.shot("chat-answered")
         panel.get_by_role("button", name="New chat").click()
         panel.get_by_test_id("bot").first.wait_for(state="detached")

@@ -18,6 +18,7 @@ from generation.svg import (
     repeated,
     scene,
     shape,
+    shortened,
     vocabulary,
 )
 
@@ -132,3 +133,21 @@ def test_grounds_and_mistakes():
     assert tuple(rasterise_trusted(scene([shape("circle", "red", 48, 48, 20)], "black"), 32)[0, 0]) == (0, 0, 0)
     with pytest.raises(ValueError, match="did you mean 'triangle'"):
         shape("triangel", "red", 48, 48, 20)
+
+
+def _crumbly_ring(steps: int) -> str:
+    """A polygon with so many corners that most of its steps are tiny."""
+    turns = [2 * np.pi * step / steps for step in range(steps)]
+    corners = "".join(f"L {round(48 + 40 * np.cos(turn))} {round(48 + 40 * np.sin(turn))}" for turn in turns[1:])
+    return f'<svg viewBox="0 0 96 96" fill="teal"><path d="M 88 48{corners}z"/><circle cx="9" cy="9" r="4"/></svg>'
+
+
+def test_a_long_drawing_is_shortened_and_keeps_its_looks():
+    long = _crumbly_ring(240)
+    assert len(VOCAB.encode(canonical(long))) > 700
+    text = shortened(long, 500)
+    assert len(VOCAB.encode(text)) <= 500 and canonical(text) == text
+    assert _same(long, text) < 4
+    assert shortened(text, 500) == text
+    with pytest.raises(ValueError, match="cannot be shortened to 20"):
+        shortened(long, 20)

@@ -1,0 +1,112 @@
+"""Residual lanes with manifold-constrained mixing (mHC), two-pass form.
+
+Shape letters: B batch, T tokens, N lanes, W hidden, M mixing numbers = N (2 + N).
+Source: arXiv 2512.24880 and the V4 release: rows of `fn` are [pre | post | comb]; `comb` passes Sinkhorn and is applied
+transposed; the division by the norm comes after the product.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dsv4.core.config import CoreConfig
+from dsv4.ops import sinkhorn as ops
+from dsv4.ops.numbers import wide
+
+OWN_LANE = 2.0  # logit of reading the site's own lane at the start, and minus that of the others
+KEPT = 4.0  # logit of a lane staying where it is
+
+
+class HyperLanes(nn.Module):
+    """How one site (attention or feed-forward) reads from the lanes and writes back to them.
+
+    At the start site i reads mostly lane i mod N and lanes stay apart, which is near a plain residual stream.
+    """
+
+    def __init__(self, config: CoreConfig, site: int) -> None:
+        super().__init__()
+        lanes = config.lanes
+        self.lanes, self.iterations, self.eps, self.norm_eps = lanes.count, lanes.iterations, lanes.eps, config.norm_eps
+        mixing = lanes.count * (2 + lanes.count)
+        self.fn = nn.Parameter(torch.randn(mixing, lanes.count * config.hidden) * 0.02)
+        self.base = nn.Parameter(_start(lanes.count, site))
+        self.scale = nn.Parameter(torch.full((3,), 0.01))
+
+    def read(self, x_BTNW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the site works on [B, T, W], and the `post` [B, T, N] and `comb` [B, T, N, N] for `write`."""
+        if x_BTNW.shape[0] * x_BTNW.shape[1] == 1 and not torch.is_grad_enabled() and x_BTNW.device.type == "cpu":
+            return self._read_one(x_BTNW)
+        N = self.lanes
+        mixes_BTM = self._mixes(x_BTNW)
+        base_M, scale_3 = wide(self.base), wide(self.scale)
+        pre_BTN = torch.sigmoid(mixes_BTM[..., :N] * scale_3[0] + base_M[:N]) + self.eps
+        post_BTN = 2 * torch.sigmoid(mixes_BTM[..., N : 2 * N] * scale_3[1] + base_M[N : 2 * N])
+        logits_BTNN = (mixes_BTM[..., 2 * N :] * scale_3[2] + base_M[2 * N :]).unflatten(-1, (N, N))
+        comb_BTNN = ops.sinkhorn(logits_BTNN, iterations=self.iterations, eps=self.eps)
+        return _collapse(x_BTNW, pre_BTN), post_BTN, comb_BTNN
+
+    def write(self, x_BTNW: Tensor, y_BTW: Tensor, post_BTN: Tensor, comb_BTNN: Tensor) -> Tensor:
+        """Lane k becomes post_k · y + Σ_j comb[j, k] · x_j."""
+        if x_BTNW.shape[0] * x_BTNW.shape[1] == 1 and not torch.is_grad_enabled():
+            mixed_NW = comb_BTNN[0, 0].to(x_BTNW.dtype).T @ x_BTNW[0, 0]
+            return torch.addr(mixed_NW, post_BTN[0, 0].to(x_BTNW.dtype), y_BTW[0, 0].to(x_BTNW.dtype))[None, None]
+        new_BTNW = post_BTN[..., None] * y_BTW[:, :, None]
+        for lane in range(self.lanes):
+            new_BTNW = new_BTNW + comb_BTNN[:, :, lane, :, None] * x_BTNW[:, :, lane, None]
+        return new_BTNW.to(x_BTNW.dtype)
+
+    def _mixes(self, x_BTNW: Tensor) -> Tensor:
+        flat = x_BTNW.flatten(-2)
+        scale_BT1 = torch.rsqrt(wide(flat).square().mean(-1, keepdim=True) + self.norm_eps)
+        return wide(F.linear(flat, self.fn)) * scale_BT1
+
+    def _read_one(self, x_BTNW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One token on a CPU: the mixing numbers are so few that Python computes them faster than it launches them."""
+        N, x_NW = self.lanes, x_BTNW[0, 0]
+        mixes = self._mixes(x_BTNW)[0, 0].tolist()
+        scale, base = self.scale.tolist(), self.base.tolist()
+        logits = [mixes[m] * scale[min(m // N, 2)] + base[m] for m in range(len(mixes))]
+        pre = [1 / (1 + math.exp(-value)) + self.eps for value in logits[:N]]
+        post = [2 / (1 + math.exp(-value)) for value in logits[N : 2 * N]]
+        rows = [logits[start : start + N] for start in range(2 * N, len(logits), N)]
+        comb = ops.scalar(rows, iterations=self.iterations, eps=self.eps)
+        numbers = torch.tensor([pre, post, *comb], dtype=x_NW.dtype)
+        return (numbers[0] @ x_NW)[None, None], numbers[None, None, 1], numbers[None, None, 2:]
+
+
+class HyperOut(nn.Module):
+    """The last collapse of the lanes, without Sinkhorn."""
+
+    def __init__(self, config: CoreConfig) -> None:
+        super().__init__()
+        lanes = config.lanes
+        self.eps, self.norm_eps = lanes.eps, config.norm_eps
+        self.fn = nn.Parameter(torch.randn(lanes.count, lanes.count * config.hidden) * 0.02)
+        self.base = nn.Parameter(torch.zeros(lanes.count))
+        self.scale = nn.Parameter(torch.full((1,), 0.01))
+
+    def forward(self, x_BTNW: Tensor) -> Tensor:
+        """Σ_m sigmoid(...)_m · x_m: [B, T, W]."""
+        flat = x_BTNW.flatten(-2)
+        scale_BT1 = torch.rsqrt(wide(flat).square().mean(-1, keepdim=True) + self.norm_eps)
+        mixes_BTN = wide(F.linear(flat, self.fn)) * scale_BT1
+        return _collapse(x_BTNW, torch.sigmoid(mixes_BTN * wide(self.scale) + wide(self.base)) + self.eps)
+
+
+def _collapse(x_BTNW: Tensor, pre_BTN: Tensor) -> Tensor:
+    out_BTW = pre_BTN[..., 0, None] * x_BTNW[:, :, 0]
+    for lane in range(1, x_BTNW.shape[2]):
+        out_BTW = out_BTW + pre_BTN[..., lane, None] * x_BTNW[:, :, lane]
+    return out_BTW.to(x_BTNW.dtype)
+
+
+def _start(lanes: int, site: int) -> Tensor:
+    pre_N = torch.full((lanes,), -OWN_LANE)
+    pre_N[site % lanes] = OWN_LANE
+    post_N = torch.full((lanes,), -0.5)
+    post_N[site % lanes] = 0.5
+    return torch.cat((pre_N, post_N, (torch.eye(lanes) * KEPT).flatten()))

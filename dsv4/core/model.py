@@ -1,0 +1,257 @@
+"""The language core: embedding, blocks over residual lanes, and a head; training, prefill and decoding in one forward.
+
+Shape letters: B batch, T tokens, D hidden, V vocabulary, N lanes, L layers, E experts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dsv4.core.block import Block
+from dsv4.core.cache import Cache
+from dsv4.core.config import CoreConfig
+from dsv4.core.engram import Engram
+from dsv4.core.frame import Frame, make_frame
+from dsv4.core.hyper import HyperOut
+from dsv4.ops.hashing import DEAD, shifted
+from dsv4.ops.loss import cross_entropy
+from dsv4.ops.norm import RMSNorm, rms_norm
+from dsv4.ops.numbers import compute_dtype
+
+INDEX_LOSSES = {False: None, True: "all", "all": "all", "chosen": "chosen"}
+
+
+class CoreOutput(NamedTuple):
+    """What a forward pass gives; see `LanguageCore.forward`."""
+
+    logits_BTV: Tensor | None
+    hidden_BTD: Tensor
+    cache: Cache | None
+    taps: tuple[Tensor, ...]
+    loads_LE: Tensor
+    balance_loss: Tensor
+    index_loss: Tensor | None
+
+
+class LanguageCore(nn.Module):
+    """A V4-class language model. `sparse` (an attribute) switches selection in evaluation off when set to False."""
+
+    def __init__(self, config: CoreConfig, *, canonical_ids: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        self.sparse = True
+        self._memory_open = True
+        self.register_buffer("canonical_ids", canonical_ids, persistent=False)
+        self.canonical_ids: Tensor
+        vocabulary = config.vocab_size if canonical_ids.is_meta else int(canonical_ids.max()) + 1
+        self.pad_id = 0
+        if config.engram is not None and not canonical_ids.is_meta:
+            self.pad_id = int(canonical_ids[config.engram.pad_id])
+        self.embedding = nn.Embedding(config.vocab_size, config.hidden)
+        self.blocks = nn.ModuleList(Block(config, layer, vocabulary=vocabulary) for layer in range(config.layers))
+        self.hyper_out = HyperOut(config) if config.lanes.count > 1 else None
+        self.out_norm = RMSNorm(config.hidden, eps=config.norm_eps)
+        self.head = None if config.tied else nn.Linear(config.hidden, config.vocab_size, bias=False)
+        self._start()
+
+    @classmethod
+    def from_config(cls, config: CoreConfig, *, canonical_ids: Tensor | np.ndarray | None = None) -> Self:
+        """A core with random weights from the global generator.
+
+        `canonical_ids` [V] maps a token id to the id that stands for it in memory (identity without it); it comes from
+        the tokenizer and is not part of the weights.
+        """
+        if canonical_ids is None:
+            canonical_ids = torch.arange(config.vocab_size)
+        canonical_ids = torch.as_tensor(canonical_ids).long()
+        if canonical_ids.shape != (config.vocab_size,):
+            raise ValueError(
+                f"canonical_ids must have one entry a token, {config.vocab_size}, got shape {tuple(canonical_ids.shape)}"
+            )
+        return cls(config, canonical_ids=canonical_ids)
+
+    @torch.no_grad()
+    def _start(self) -> None:
+        back = 1 / math.sqrt(2 * self.config.layers)
+        for name, parameter in self.named_parameters():
+            if parameter.ndim < 2 or any(part in name for part in ("hyper", "norm", "router", "table", "engram.conv")):
+                continue
+            scale = 0.02 if name.startswith("embedding") else parameter.shape[-1] ** -0.5
+            if name.endswith((".out.weight", "experts_out", "shared_out.weight")):
+                scale *= back
+            parameter.normal_(0.0, scale)
+
+    def forward(
+        self,
+        token_ids_BT: Tensor,
+        *,
+        cache: Cache | None = None,
+        embeds_BTD: Tensor | None = None,
+        memory_ids_BT: Tensor | None = None,
+        taps: Sequence[int] = (),
+        positions_BT: Tensor | None = None,
+        segments_BT: Tensor | None = None,
+        index_loss: bool | str = False,
+        sparse: bool | None = None,
+        last_only: bool = False,
+        logits: bool = True,
+    ) -> CoreOutput:
+        """Read tokens, after those in `cache` where one is given (it is appended to).
+
+        token_ids_BT: int64 ids. embeds_BTD: their embeddings where some are replaced (pictures). memory_ids_BT: token
+        ids as memory sees them, -1 where it is closed. positions_BT: from zero, or on from the cache, by default;
+        they restart with each document of a packed row. segments_BT: number of the document each token belongs to;
+        attention and memory do not cross documents (whole rows only, not with a cache).
+        taps: 1-based block numbers; the mean over lanes after each of these blocks, before any norm, is returned.
+        sparse: whether sparse layers select entries once there are more than top_k; by default only in evaluation.
+        index_loss: True or 'all' trains the indexer against the whole attention distribution, 'chosen' (with
+        `sparse=True`) against it over the selected entries; the gradient reaches only the indexer.
+        logits=False leaves them out; last_only=True gives those of the last place, [B, 1, V].
+
+        Returns logits_BTV, hidden_BTD (after the last norm; what `loss` takes), cache, taps, loads_LE (tokens sent to
+        each expert), balance_loss (about 1 when even; to be weighted by the caller), index_loss (nats, mean of layers).
+        """
+        self._check(token_ids_BT, embeds_BTD, cache, segments_BT, taps, index_loss)
+        B, T = token_ids_BT.shape
+        start = cache.length if cache is not None else 0
+        if positions_BT is None:
+            positions_BT = torch.arange(start, start + T, device=token_ids_BT.device)[None]
+        frame = make_frame(
+            self.config,
+            positions_BT=positions_BT,
+            batch=B,
+            segments_BT=segments_BT,
+            cache=cache,
+            sparse=(self.sparse and not self.training) if sparse is None else sparse,
+            index_loss=INDEX_LOSSES[index_loss],
+        )
+        given_BTD = self.embedding(token_ids_BT) if embeds_BTD is None else embeds_BTD
+        x_BTD = rms_norm(given_BTD.to(compute_dtype(given_BTD)), eps=self.config.norm_eps)
+        shifts = self._shifts(token_ids_BT if memory_ids_BT is None else memory_ids_BT, frame)
+        x_BTND = x_BTD[:, :, None].expand(-1, -1, self.config.lanes.count, -1)
+        loads: list[Tensor] = []
+        balances: list[Tensor] = []
+        index_losses: list[Tensor] = []
+        tapped: dict[int, Tensor] = {}
+        for number, block in enumerate(self.blocks, start=1):
+            x_BTND, load_E, balance, block_index_loss = block(x_BTND, shifts, frame)
+            loads.append(load_E)
+            balances.append(balance)
+            if block_index_loss is not None:
+                index_losses.append(block_index_loss)
+            if number in taps:
+                tapped[number] = x_BTND.mean(2)
+        if cache is not None:
+            cache.advance(T)
+        if last_only:
+            x_BTND = x_BTND[:, -1:]
+        hidden_BTD = self.out_norm(x_BTND[:, :, 0] if self.hyper_out is None else self.hyper_out(x_BTND))
+        return CoreOutput(
+            logits_BTV=self.logits(hidden_BTD) if logits else None,
+            hidden_BTD=hidden_BTD,
+            cache=cache,
+            taps=tuple(tapped[number] for number in taps),
+            loads_LE=torch.stack(loads),
+            balance_loss=torch.stack(balances).mean(),
+            index_loss=torch.stack(index_losses).mean() if index_losses else None,
+        )
+
+    def hidden(self, token_ids_BT: Tensor, **options: object) -> Tensor:
+        """The forward pass up to the head: [B, T, D], what `loss` takes."""
+        return self(token_ids_BT, logits=False, **options).hidden_BTD
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        """Scores of the vocabulary [B, T, V]."""
+        return F.linear(hidden_BTD, self._head_weight())
+
+    def loss(self, hidden_BTD: Tensor, targets_BT: Tensor, *, ignore: int = -100, chunk: int = 8192) -> Tensor:
+        """Mean negative log likelihood in nats over targets that are not `ignore`; `targets_BT[b, t]` is what follows
+        token t. At most `chunk` places' logits exist at a time."""
+        return cross_entropy(
+            hidden_BTD.flatten(0, 1), self._head_weight(), targets_BT.flatten(), ignore=ignore, chunk=chunk
+        )
+
+    def embed(self, token_ids_BT: Tensor) -> Tensor:
+        """Token embeddings [B, T, D]; what `embeds_BTD` replaces."""
+        return self.embedding(token_ids_BT)
+
+    def new_cache(self, batch: int, capacity: int) -> Cache:
+        """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations."""
+        weight = self.embedding.weight
+        return Cache(self.config, batch=batch, capacity=capacity, dtype=compute_dtype(weight), device=weight.device)
+
+    def update_router_bias(self, loads_LE: Tensor, rate: float = 1e-3) -> None:
+        """Steer every layer's router by one step of `rate` towards even loads (after an optimiser step)."""
+        for block, load_E in zip(self.blocks, loads_LE, strict=True):
+            block.experts.router.nudge(load_E, rate)
+
+    def place_memory(self, home: str, folder: Path | str | None = None) -> None:
+        """Move Engram's rows: `device` (with the other weights), `host` memory, or `mapped` from files in `folder`.
+
+        The same logits in all three. Rows that are mapped are read only.
+        """
+        for layer, engram in self._engrams():
+            file = None if folder is None else Path(folder) / f"engram-{layer:02d}.rows"
+            engram.table.place(home, device=self.embedding.weight.device, file=file)
+
+    @contextmanager
+    def zero_memory(self) -> Iterator[None]:
+        """Within this context all memory is closed, which is the same as rows of zeros."""
+        self._memory_open = False
+        try:
+            yield
+        finally:
+            self._memory_open = True
+
+    def _head_weight(self) -> Tensor:
+        return self.embedding.weight if self.head is None else self.head.weight
+
+    def _engrams(self) -> Iterator[tuple[int, Engram]]:
+        for layer, block in enumerate(self.blocks):
+            if isinstance(block, Block) and block.engram is not None:
+                yield layer, block.engram
+
+    def _shifts(self, memory_ids_BT: Tensor, frame: Frame) -> list[Tensor] | None:
+        part = self.config.engram
+        if part is None or not self._memory_open:
+            return None
+        known_BT = self.canonical_ids[memory_ids_BT.clamp_min(0)]
+        ids_BT = torch.where(memory_ids_BT < 0, DEAD, known_BT)
+        before_BL = None
+        if frame.cache is not None:
+            before_BL = frame.cache.append_memory_ids(ids_BT, part.max_order - 1, self.pad_id)
+        return shifted(ids_BT, part.max_order, pad=self.pad_id, before_BL=before_BL, segments_BT=frame.segments_BT)
+
+    def _check(
+        self,
+        token_ids_BT: Tensor,
+        embeds_BTD: Tensor | None,
+        cache: Cache | None,
+        segments_BT: Tensor | None,
+        taps: Sequence[int],
+        index_loss: bool | str,
+    ) -> None:
+        if token_ids_BT.ndim != 2 or token_ids_BT.shape[1] == 0:
+            raise ValueError(f"token_ids_BT must be [batch, tokens] with at least one token, got {token_ids_BT.shape}")
+        if embeds_BTD is not None and embeds_BTD.shape != (*token_ids_BT.shape, self.config.hidden):
+            raise ValueError(
+                f"embeds_BTD must be {(*token_ids_BT.shape, self.config.hidden)}, got {tuple(embeds_BTD.shape)}"
+            )
+        if cache is not None:
+            cache.check(*token_ids_BT.shape)
+            if segments_BT is not None:
+                raise ValueError("segments are for whole packed rows; a cache holds one document a row")
+        wrong = [number for number in taps if not 1 <= number <= self.config.layers]
+        if wrong:
+            raise ValueError(f"taps are block numbers from 1 to {self.config.layers}, got {wrong}")
+        if index_loss not in INDEX_LOSSES:
+            raise ValueError(f"index_loss must be False, True, 'all' or 'chosen', got {index_loss!r}")

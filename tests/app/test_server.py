@@ -1,0 +1,161 @@
+"""The server as others meet it: ready or not, closed to foreign sites, polite about ports, quick to start and stop."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from starlette.types import Message
+
+from app.guard import Guard
+from app.server import bind, check_loopback
+from dsv4 import EchoStudio, InputError
+from tests.browser.walk import served
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    with served(EchoStudio) as address:
+        yield address
+
+
+def test_the_page_and_the_probes_answer(address: str) -> None:
+    page = httpx.get(f"{address}/")
+    assert page.status_code == 200 and "dsv4 studio" in page.text
+    assert httpx.get(f"{address}/healthz").json()["status"] == "ok"
+    assert httpx.get(f"{address}/readyz").json() == {"status": "ready", "model": "echo"}
+
+
+def test_the_page_is_there_before_the_model() -> None:
+    gate = threading.Event()
+
+    def slow() -> EchoStudio:
+        gate.wait(20)
+        return EchoStudio()
+
+    with served(slow, "nano") as address:
+        assert httpx.get(f"{address}/").status_code == 200
+        early = httpx.get(f"{address}/readyz")
+        assert early.status_code == 503 and early.json()["status"] == "loading"
+        assert httpx.get(f"{address}/healthz").status_code == 200
+        gate.set()
+        for _ in range(100):
+            if httpx.get(f"{address}/readyz").status_code == 200:
+                break
+        assert httpx.get(f"{address}/readyz").json()["model"] == "echo"
+
+
+def test_a_broken_model_leaves_the_page_up() -> None:
+    def broken() -> EchoStudio:
+        raise InputError("no weights here")
+
+    with served(broken, "nano") as address:
+        assert httpx.get(f"{address}/").status_code == 200
+        for _ in range(100):
+            answer = httpx.get(f"{address}/readyz")
+            if answer.json()["status"] == "failed":
+                break
+        assert answer.status_code == 503 and answer.json()["status"] == "failed"
+
+
+def test_every_answer_carries_the_security_headers(address: str) -> None:
+    for path in ("/", "/healthz", "/config", "/nothing-here"):
+        headers = httpx.get(f"{address}{path}").headers
+        assert headers["x-content-type-options"] == "nosniff", path
+        policy = headers["content-security-policy"]
+        assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy
+        script = re.search(r"script-src ([^;]*)", policy)
+        assert script is not None and "unsafe-inline" not in script[1] and "http" not in policy
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:7860", ""])
+def test_foreign_host_names_are_refused(address: str, host: str) -> None:
+    assert httpx.get(f"{address}/", headers={"Host": host}).status_code == 400
+
+
+def test_other_sites_cannot_post(address: str) -> None:
+    own = {"Origin": address}
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:1"):
+        answer = httpx.post(f"{address}/gradio_api/upload", files={"files": b"x"}, headers={"Origin": origin})
+        assert answer.status_code == 403, origin
+    assert httpx.post(f"{address}/gradio_api/upload", files={"files": b"x"}, headers=own).status_code == 200
+
+
+def test_long_bodies_are_refused_by_their_header(address: str) -> None:
+    port = int(address.rsplit(":", 1)[1])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        raw.sendall(b"POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999999999\r\n\r\n")
+        assert raw.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_files_of_the_machine_are_not_served(address: str) -> None:
+    for path in ("/etc/passwd", "../../etc/passwd", "/proc/self/environ", "pyproject.toml", "%2e%2e/README.md"):
+        assert httpx.get(f"{address}/gradio_api/file={path}").status_code in (403, 404), path
+
+
+def test_a_body_that_never_ends_is_cut_off() -> None:
+    import asyncio
+
+    taken = 0
+
+    async def reader(scope: dict, receive, send) -> None:
+        nonlocal taken
+        while (message := await receive())["type"] == "http.request":
+            taken += len(message["body"])
+
+    async def endless() -> Message:
+        return {"type": "http.request", "body": b"x" * 100, "more_body": True}
+
+    async def unused(message: Message) -> None:
+        raise AssertionError(message)
+
+    scope = {"type": "http", "method": "POST", "headers": [(b"host", b"localhost")]}
+    asyncio.run(Guard(reader, body_bytes=1000)(scope, endless, unused))
+    assert taken == 1000
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_this_machine_is_served(host: str) -> None:
+    check_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "example.org", ""])
+def test_other_machines_are_not_served(host: str) -> None:
+    with pytest.raises(InputError, match="no password"):
+        check_loopback(host)
+
+
+def test_a_taken_port_is_explained() -> None:
+    with bind("127.0.0.1", 0) as taken, pytest.raises(InputError, match="try another one with --port"):
+        bind("127.0.0.1", taken.getsockname()[1])
+    with pytest.raises(InputError, match="port must be"):
+        bind("127.0.0.1", 70000)
+
+
+def test_the_program_says_where_it_is_and_stops_when_asked(python_environment: dict[str, str]) -> None:
+    code = "import sys; from app import server; sys.exit(server.run('127.0.0.1', 0, model='echo'))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**python_environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        opened = next(line for line in lines if line.startswith("Open http://127.0.0.1:"))
+        assert httpx.get(opened.split()[1] + "/healthz", timeout=20).status_code == 200
+        os.kill(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "Traceback" not in errors

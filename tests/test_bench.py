@@ -1,0 +1,18 @@
+"""The measuring program measures every verb and prints lines that a program can read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_every_verb_is_timed(python, python_environment):
+    command = [python, str(ROOT / "bench" / "verbs.py"), "--model", "echo", "--runs", "2"]
+    run = subprocess.run(command, env=python_environment, capture_output=True, text=True, check=True, timeout=60)
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [line["verb"] for line in lines[1:]] == ["load", "chat", "svg", "image", "video"]
+    assert all(0 < line["median"] <= line["slowest"] for line in lines[2:])
+    assert lines[0]["cores"] >= 1
