@@ -26,7 +26,7 @@ def main(args: argparse.Namespace) -> int:
     stages = choose(args.stages)
     if args.minutes is not None and args.steps is not None:
         raise InputError("give --minutes or --steps, not both")
-    world = join_world(args.device)
+    world = join_world(args.device or "auto")
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(args.seed)
     try:

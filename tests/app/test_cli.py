@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from app.cli import build_parser, main
+from dsv4 import EchoStudio
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +148,15 @@ def test_help_of_every_command_is_there():
     assert list(commands) == expected.split()
     for command in commands.values():
         assert len(command.format_help()) > 50
+
+
+@pytest.mark.parametrize("verb", ["chat", "svg", "image", "video"])
+def test_flags_have_the_defaults_of_the_verbs(verb):
+    output = [] if verb in ("chat", "svg") else ["-o", "x"]
+    args = build_parser().parse_args([verb, "a tiger", *output])
+    parameters = inspect.signature(getattr(EchoStudio, verb)).parameters
+    shared = {name: one.default for name, one in parameters.items() if isinstance(one.default, int | float | str)}
+    assert len(shared) >= 3 and {name: getattr(args, name) for name in shared} == shared
 
 
 def test_help_comes_at_once_and_loads_nothing_heavy(python, python_environment):
