@@ -125,7 +125,7 @@ def _whole(path: Target) -> Iterator[Path]:
         temporary.replace(target)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise type(error)(f"cannot write '{target}': {reason}") from error
+        raise OSError(f"cannot write '{target}': {reason}") from error
     finally:
         try:
             temporary.unlink(missing_ok=True)

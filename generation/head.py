@@ -144,7 +144,8 @@ class JointHead(nn.Module):
 
     def half_precision(self, dtype: torch.dtype = torch.bfloat16) -> JointHead:
         """Store the blocks' matrices in `dtype`, for sampling; time, norms and the residual stream stay float32."""
-        for block in self.wan.blocks:
+        blocks: Any = self.wan.blocks
+        for block in blocks:
             for part in (block.attn1, block.attn2, block.ffn):
                 for layer in part.modules():
                     if isinstance(layer, nn.Linear):

@@ -26,7 +26,6 @@ from .connector import Condition, HeadConnector, HeadConnectorConfig
 from .flow import checked_first, guided_condition, keep_first, predict, start_noise
 from .head import JointHead, JointHeadConfig, check_size
 
-_CONNECTOR, _TRANSFORMER = "connector", "transformer"
 _CONFIG, _WEIGHTS = "config.json", "diffusion_pytorch_model.safetensors"
 _CALLBACK_TENSORS = ("latents", "preview")
 
@@ -83,19 +82,24 @@ class HeadPipeline(DiffusionPipeline):
         return made
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str], **options: Any) -> HeadPipeline:
-        """Read what `save_pretrained` wrote into a local folder; `dtype=` casts the parts, the rest is diffusers'.
+    def from_pretrained(
+        cls, folder: str | os.PathLike[str], *, dtype: torch.dtype | None = None, **parts: Any
+    ) -> HeadPipeline:
+        """Read what `save_pretrained` wrote into a local folder; `dtype` casts the parts, `parts` replace some by name.
 
         Raises FileNotFoundError, naming what is missing.
         """
-        # Given as objects the parts are not looked up by diffusers: it would import the connector's class by its
-        # saver's module name, which differs between a checkout and a wheel, and needs accelerate for the transformer.
-        dtype = options.get("dtype") or options.get("torch_dtype")
-        for name, kind in ((_CONNECTOR, HeadConnectorModel), (_TRANSFORMER, WanTransformer3DModel)):
-            if name not in options:
-                options[name] = _read_part(kind, Path(folder) / name, dtype)
-        options.setdefault("low_cpu_mem_usage", False)
-        return super().from_pretrained(str(folder), **options)
+        # diffusers' own reader imports the connector's class by its saver's module name, which differs between a
+        # checkout and a wheel, and needs accelerate for this transformer.
+        kinds = {"connector": HeadConnectorModel, "transformer": WanTransformer3DModel}
+        for name in (name for name in kinds if name not in parts):
+            parts[name] = _read_part(kinds[name], Path(folder) / name, dtype)
+        if "scheduler" not in parts:
+            parts["scheduler"] = FlowMatchEulerDiscreteScheduler.from_pretrained(Path(folder) / "scheduler")
+        limits = {name: cls.load_config(folder)[name] for name in ("max_frames", "max_side")}
+        made = cls(**parts, **limits)
+        made.set_progress_bar_config(disable=True)
+        return made
 
     @property
     def interrupt(self) -> bool:
@@ -184,7 +188,7 @@ def _read_part(kind: Any, folder: Path, dtype: torch.dtype | None) -> Any:
             )
     made = kind.from_config(kind.load_config(folder))
     made.load_state_dict(load_file(folder / _WEIGHTS))
-    return made.to(dtype).eval() if isinstance(dtype, torch.dtype) else made.eval()
+    return made.eval() if dtype is None else made.to(dtype).eval()
 
 
 def _wan_arguments(config: JointHeadConfig) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -107,7 +108,7 @@ def run_wan(
     wan: nn.Module, shape: WanShape, x_BIFHW: Tensor, sigma_BA: Tensor, cond_BSC: Tensor, mask_BS: Tensor
 ) -> Tensor:
     """One pass: input [B,I,F,H,W], noise levels [B,A] in 0..1, condition and its mask -> output [B,O,F,H,W]."""
-    embed = wan.condition_embedder
+    embed, blocks = wan.condition_embedder, cast(Any, wan.blocks)
     tokens_BND, frames, rows, columns = _patches(wan, shape, x_BIFHW)
     temb_BAD = _two_layers(embed.time_embedder, _sinusoids(sigma_BA * 1000.0, shape.freq_dim), F.silu)
     time_BA6D = _linear(embed.time_proj, F.silu(temb_BAD)).float().unflatten(-1, (6, -1))
@@ -115,7 +116,7 @@ def run_wan(
     turn = rotary_table(shape, frames, rows, columns, tokens_BND.device)
     mask_B11S = mask_BS[:, None, None]
     stream_BFPD = tokens_BND.unflatten(1, (frames, rows * columns))
-    for block in wan.blocks:
+    for block in blocks:
         stream_BFPD = _run_block(block, shape, stream_BFPD, time_BA6D, cond_BSD, mask_B11S, turn)
     shift, scale = (wan.scale_shift_table.float() + temb_BAD.float()[:, :, None]).chunk(2, dim=2)
     out_BFPO = _linear(wan.proj_out, _modulate(stream_BFPD, scale, shift))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 64_000_000  # looked up in the header, before anything is decoded
 MAX_RATIO = 100  # longer side by shorter side: beyond this nothing is left to see after scaling
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "MPO", "ICO")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "ICO")
 _NAMED = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF"
 
 
@@ -32,7 +33,7 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image) -> Image:
         with _opened(source, name) as file:
             _check_size(file.size, name)
             return _as_seen(file, name)
-    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as error:
+    except pil.DecompressionBombError as error:
         raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels, the most that is read") from error
 
 
@@ -47,8 +48,11 @@ def _opened(source: str | os.PathLike[str] | bytes, name: str) -> Image:
             raise ValueError(f"there is no file {name}")
         if not place.is_file():
             raise ValueError(f"{name} is not a file")
+    pil.init()
     try:
-        return pil.open(place, formats=FORMATS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", pil.DecompressionBombWarning)  # our own limit is lower, and an error
+            return pil.open(place, formats=[kind for kind in FORMATS if kind in pil.OPEN])
     except pil.UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read ({_NAMED})") from error
     except OSError as error:

@@ -13,6 +13,8 @@ from dsv4.limits import BATCH_ROWS, CLIP_FPS, CLIP_SIZE, PICTURES, PROMPT_CHARAC
 
 from .loading import StudioLoader
 
+PARTS = {"core": "Language core, with its Engram memory", "eyes": "Eyes", "head": "Hands for pictures and clips"}
+
 
 def about_tab(loader: StudioLoader) -> gr.Markdown:
     """Lay out the tab; returns the part that says what is loaded, for `describe` to fill."""
@@ -49,8 +51,12 @@ def parameters(studio: Any) -> list[tuple[str, str]]:
 
     if isinstance(studio, EchoStudio):
         return [("Weights", "none: echo repeats what it is asked, to try the page")]
-    total = sum(one.numel() for one in studio.model.parameters())
-    return [("Parameters", f"{total / 1e6:.1f} million")]
+    counts = {name: sum(one.numel() for one in part.parameters()) for name, part in studio.model.parts().items()}
+    each: list[tuple[str, str]] = [
+        (PARTS[name] if name in PARTS else name, f"{count / 1e6:.1f} million parameters")
+        for name, count in counts.items()
+    ]
+    return [*each, ("Together", f"{sum(counts.values()) / 1e6:.1f} million parameters")]
 
 
 def _limits() -> str:

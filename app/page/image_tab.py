@@ -100,7 +100,7 @@ def _finished(desk: Desk, prompt: str, event: Done) -> tuple[Any, ...]:
     keep = gr.skip()
     made: Picture | None = event.result
     if made is None or event.stopped:
-        return *idle(look.status("Stopped.")), keep, keep, keep
+        return *idle(look.status("Stopped.")), keep, gr.DownloadButton(interactive=False), gr.Button(interactive=False)
     path = str(made.save(desk.file(prompt, ".png")))
     height, width = made.array.shape[:2]
     line = look.status(f"Done: {width} × {height} pixels, seed {made.provenance['seed']}.")

@@ -81,7 +81,7 @@ def _finished(desk: Desk, prompt: str, event: Done) -> tuple[Any, ...]:
     keep = gr.skip()
     made: Svg | None = event.result
     if made is None or event.stopped:
-        return *idle(look.status("Stopped.")), keep, keep, keep
+        return *idle(look.status("Stopped.")), keep, keep, gr.DownloadButton(interactive=False)
     try:
         path = made.save(desk.file(prompt, ".svg"))
     except InputError as error:

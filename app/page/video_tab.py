@@ -122,10 +122,10 @@ def frame_sheet(frames_FHW3: np.ndarray) -> np.ndarray:
 
 
 def _finished(desk: Desk, prompt: str, event: Done) -> tuple[Any, ...]:
-    hidden, keep = gr.Image(visible=False), gr.skip()
+    hidden = gr.Image(visible=False)
     made: Clip | None = event.result
     if made is None or event.stopped:
-        return *idle(look.status("Stopped.")), hidden, gr.Video(visible=True), keep
+        return *idle(look.status("Stopped.")), hidden, gr.Video(visible=True), gr.DownloadButton(interactive=False)
     path = str(made.save(desk.file(prompt, ".mp4")))
     line = look.status(f"Done: {len(made.frames)} frames, {made.seconds:g} seconds, seed {made.provenance['seed']}.")
     return *idle(line), hidden, gr.Video(value=path, visible=True), gr.DownloadButton(value=path, interactive=True)

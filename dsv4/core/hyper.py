@@ -7,8 +7,6 @@ transposed; the division by the norm comes after the product.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,8 +36,6 @@ class HyperLanes(nn.Module):
 
     def read(self, x_BTNW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the site works on [B, T, W], and the `post` [B, T, N] and `comb` [B, T, N, N] for `write`."""
-        if x_BTNW.shape[0] * x_BTNW.shape[1] == 1 and not torch.is_grad_enabled() and x_BTNW.device.type == "cpu":
-            return self._read_one(x_BTNW)
         N = self.lanes
         mixes_BTM = self._mixes(x_BTNW)
         base_M, scale_3 = wide(self.base), wide(self.scale)
@@ -51,9 +47,6 @@ class HyperLanes(nn.Module):
 
     def write(self, x_BTNW: Tensor, y_BTW: Tensor, post_BTN: Tensor, comb_BTNN: Tensor) -> Tensor:
         """Lane k becomes post_k · y + Σ_j comb[j, k] · x_j."""
-        if x_BTNW.shape[0] * x_BTNW.shape[1] == 1 and not torch.is_grad_enabled():
-            mixed_NW = comb_BTNN[0, 0].to(x_BTNW.dtype).T @ x_BTNW[0, 0]
-            return torch.addr(mixed_NW, post_BTN[0, 0].to(x_BTNW.dtype), y_BTW[0, 0].to(x_BTNW.dtype))[None, None]
         new_BTNW = post_BTN[..., None] * y_BTW[:, :, None]
         for lane in range(self.lanes):
             new_BTNW = new_BTNW + comb_BTNN[:, :, lane, :, None] * x_BTNW[:, :, lane, None]
@@ -63,19 +56,6 @@ class HyperLanes(nn.Module):
         flat = x_BTNW.flatten(-2)
         scale_BT1 = torch.rsqrt(wide(flat).square().mean(-1, keepdim=True) + self.norm_eps)
         return wide(F.linear(flat, self.fn)) * scale_BT1
-
-    def _read_one(self, x_BTNW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One token on a CPU: the mixing numbers are so few that Python computes them faster than it launches them."""
-        N, x_NW = self.lanes, x_BTNW[0, 0]
-        mixes = self._mixes(x_BTNW)[0, 0].tolist()
-        scale, base = self.scale.tolist(), self.base.tolist()
-        logits = [mixes[m] * scale[min(m // N, 2)] + base[m] for m in range(len(mixes))]
-        pre = [1 / (1 + math.exp(-value)) + self.eps for value in logits[:N]]
-        post = [2 / (1 + math.exp(-value)) for value in logits[N : 2 * N]]
-        rows = [logits[start : start + N] for start in range(2 * N, len(logits), N)]
-        comb = ops.scalar(rows, iterations=self.iterations, eps=self.eps)
-        numbers = torch.tensor([pre, post, *comb], dtype=x_NW.dtype)
-        return (numbers[0] @ x_NW)[None, None], numbers[None, None, 1], numbers[None, None, 2:]
 
 
 class HyperOut(nn.Module):

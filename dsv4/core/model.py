@@ -22,10 +22,14 @@ from dsv4.core.config import CoreConfig
 from dsv4.core.engram import Engram
 from dsv4.core.frame import Frame, make_frame
 from dsv4.core.hyper import HyperOut
+from dsv4.core.step import Turns, applies, block_step
 from dsv4.ops.hashing import DEAD, shifted
 from dsv4.ops.loss import cross_entropy
 from dsv4.ops.norm import RMSNorm, rms_norm
 from dsv4.ops.numbers import compute_dtype
+
+# Lanes, taps by block number, expert loads, balance loss and index loss of all blocks together.
+Passed = tuple[Tensor, dict[int, Tensor], Tensor, Tensor, Tensor | None]
 
 INDEX_LOSSES = {False: None, True: "all", "all": "all", "chosen": "chosen"}
 
@@ -75,7 +79,7 @@ class LanguageCore(nn.Module):
         canonical_ids = torch.as_tensor(canonical_ids).long()
         if canonical_ids.shape != (config.vocab_size,):
             raise ValueError(
-                f"canonical_ids must have one entry a token, {config.vocab_size}, got shape {tuple(canonical_ids.shape)}"
+                f"canonical_ids must have one entry a token: {config.vocab_size}, got {tuple(canonical_ids.shape)}"
             )
         return cls(config, canonical_ids=canonical_ids)
 
@@ -138,18 +142,8 @@ class LanguageCore(nn.Module):
         x_BTD = rms_norm(given_BTD.to(compute_dtype(given_BTD)), eps=self.config.norm_eps)
         shifts = self._shifts(token_ids_BT if memory_ids_BT is None else memory_ids_BT, frame)
         x_BTND = x_BTD[:, :, None].expand(-1, -1, self.config.lanes.count, -1)
-        loads: list[Tensor] = []
-        balances: list[Tensor] = []
-        index_losses: list[Tensor] = []
-        tapped: dict[int, Tensor] = {}
-        for number, block in enumerate(self.blocks, start=1):
-            x_BTND, load_E, balance, block_index_loss = block(x_BTND, shifts, frame)
-            loads.append(load_E)
-            balances.append(balance)
-            if block_index_loss is not None:
-                index_losses.append(block_index_loss)
-            if number in taps:
-                tapped[number] = x_BTND.mean(2)
+        passed = self._step(x_BTND, shifts, frame, taps) if applies(self, given_BTD, frame) else None
+        x_BTND, tapped, loads_LE, balance, index = passed or self._pass(x_BTND, shifts, frame, taps)
         if cache is not None:
             cache.advance(T)
         if last_only:
@@ -160,10 +154,42 @@ class LanguageCore(nn.Module):
             hidden_BTD=hidden_BTD,
             cache=cache,
             taps=tuple(tapped[number] for number in taps),
-            loads_LE=torch.stack(loads),
-            balance_loss=torch.stack(balances).mean(),
-            index_loss=torch.stack(index_losses).mean() if index_losses else None,
+            loads_LE=loads_LE,
+            balance_loss=balance,
+            index_loss=index,
         )
+
+    def _pass(self, x_BTND: Tensor, shifts: list[Tensor] | None, frame: Frame, taps: Sequence[int]) -> Passed:
+        loads: list[Tensor] = []
+        balances: list[Tensor] = []
+        index_losses: list[Tensor] = []
+        tapped: dict[int, Tensor] = {}
+        for number, block in enumerate(self.blocks, start=1):
+            x_BTND, load_E, balance, index_loss = block(x_BTND, shifts, frame)
+            loads.append(load_E)
+            balances.append(balance)
+            if index_loss is not None:
+                index_losses.append(index_loss)
+            if number in taps:
+                tapped[number] = x_BTND.mean(2)
+        index = torch.stack(index_losses).mean() if index_losses else None
+        return x_BTND, tapped, torch.stack(loads), torch.stack(balances).mean(), index
+
+    def _step(self, x_BTND: Tensor, shifts: list[Tensor] | None, frame: Frame, taps: Sequence[int]) -> Passed:
+        part = self.config.attention
+        turns = Turns(frame, entry=part.entry, index=part.index_size, dtype=x_BTND.dtype)
+        memory = None if shifts is None else [int(ids_BT) for ids_BT in shifts]
+        loads: list[Tensor] = []
+        balances: list[Tensor] = []
+        tapped: dict[int, Tensor] = {}
+        x_ND = x_BTND[0, 0]
+        for number, block in enumerate(self.blocks, start=1):
+            x_ND, load_E, balance = block_step(block, x_ND, memory, frame, turns)
+            loads.append(load_E)
+            balances.append(balance)
+            if number in taps:
+                tapped[number] = x_ND.mean(0)[None, None]
+        return x_ND[None, None], tapped, torch.stack(loads), torch.stack(balances).mean(), None
 
     def hidden(self, token_ids_BT: Tensor, **options: object) -> Tensor:
         """The forward pass up to the head: [B, T, D], what `loss` takes."""

@@ -98,12 +98,6 @@ class Experts(nn.Module):
         gate, up = self.shared_in(x_BTW).chunk(2, -1)
         out_NW = self.shared_out(F.silu(gate) * up).flatten(0, 1)
         x_NW, weights_NE, chosen_NE = x_BTW.flatten(0, 1), weights_BTE.flatten(0, 1), chosen_BTE.flatten(0, 1)
-        if x_NW.shape[0] == 1:
-            for expert, weight in enumerate(weights_NE[0].tolist()):
-                if weight:
-                    gate, up = F.linear(x_NW, self.experts_in[expert]).chunk(2, -1)
-                    out_NW = torch.add(out_NW, F.linear(F.silu(gate) * up, self.experts_out[expert]), alpha=weight)
-            return out_NW.view_as(x_BTW)
         for expert in chosen_NE.any(0).nonzero()[:, 0].tolist():
             rows = chosen_NE[:, expert].nonzero()[:, 0]
             gate, up = F.linear(x_NW[rows], self.experts_in[expert]).chunk(2, -1)

@@ -132,14 +132,18 @@ class Atlas:
     @classmethod
     def load(cls, data_dir: Path, device: torch.device | str = "cpu") -> Atlas:
         """Read the sheets from a data folder; InputError when they are missing or do not fit `names.json`."""
-        import torch
-
         names = Names.load(data_dir)
         looks = [_read_sheet(Path(data_dir) / name, len(names.things), names.side) for name in (SHADED, FLAT)]
         for number, known in enumerate(names.flat):
             if not known:
                 looks[1][number] = looks[0][number]
-        things_PSS4 = np.stack(looks, axis=1).reshape(-1, names.side, names.side, 4)
+        return cls.of_sprites(names, np.stack(looks, axis=1).reshape(-1, names.side, names.side, 4), device)
+
+    @classmethod
+    def of_sprites(cls, names: Names, things_PSS4: np.ndarray, device: torch.device | str = "cpu") -> Atlas:
+        """An atlas of these premultiplied sprites, both looks of each thing in turn, and of the coloured shapes."""
+        import torch
+
         level = np.concatenate([things_PSS4, shape_sprites(names.side)])
         flat = []
         for _ in range(LEVELS):
@@ -153,7 +157,7 @@ class Atlas:
         """Side of a sprite at full size in pixels."""
         return self.names.side
 
-    @cached_property
+    @property
     def count(self) -> int:
         """How many sprites there are."""
         return 2 * len(self.names.things) + len(SHAPE_NOUNS)
@@ -165,6 +169,11 @@ class Atlas:
 
         full = self.packed[: self.count * self.side**2]
         return full.view(torch.uint8).view(self.count, self.side, self.side, 4)
+
+
+def shape_atlas(side: int = 96) -> Atlas:
+    """An atlas of the coloured shapes alone, which needs no data folder."""
+    return Atlas.of_sprites(Names(side=side, things=(), aliases=(), flat=()), np.empty((0, side, side, 4), np.uint8))
 
 
 def shape_sprites(side: int, *, over: int = 8) -> np.ndarray:

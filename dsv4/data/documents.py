@@ -23,6 +23,7 @@ from dsv4.data.language import (
     article,
     held_colour,
     held_composition,
+    is_plural,
     is_shape,
     noun_phrase,
     sentence,
@@ -32,17 +33,19 @@ from dsv4.data.things import scene_names
 from dsv4.data.words import CATEGORIES
 from dsv4.tokenizer import Tokenizer
 
-Document = tuple[Sequence[int], Sequence[int]]
+Ids = Sequence[int] | np.ndarray
+Document = tuple[Ids, Ids]
 
 DRAW_PHRASES = (
     "{}", "draw {a}", "{a}", "{} please", "{a} please", "make {a}", "show me {a}", "an SVG of {a}", "draw me {a}",
 )  # fmt: skip
 DEFINE_PHRASES = (
     "What is {a}?", "what is {a}", "What is {}?", "what is {}", "Define {}.", "{}: meaning?", "What does {} mean?",
-    "What's {a}?", "Explain {}.", "What is meant by {}?",
+    "What's {a}?", "Explain {}.", "{}", "What is meant by {}?",
 )  # fmt: skip
 KIND_PHRASES = ("What kind of thing is {a}?", "what kind of thing is {}", "To what kind does {a} belong?")
 OPPOSITE_PHRASES = ("What is the opposite of {}?", "opposite of {}", "Which word means the opposite of {}?")
+_DIGITS = {"two": "2", "three": "3", "four": "4"}
 # Beginnings, middles and ends of words that do not exist.
 _NONSENSE = (
     ("bl", "fr", "gl", "v", "z", "sn", "tr", "m", "pl", "qu", "d", "sk", "p", "gr", "w"), "aeiou",
@@ -179,6 +182,8 @@ class Documents:
                 said = f"{name} icon {form}" if form.startswith("in") else f"{form} {name} icons"
             if held_composition(name, form) != held:
                 continue
+            if form in _DIGITS and not held and self.rng.random() < 0.1:
+                said = said.replace(form, _DIGITS[form], 1)
             if not held and self.rng.random() < 0.15:
                 colour = self.rng.choice(COLOURS)
                 if held_colour(name, colour) or not colourable(self.icon_names, name, colour) or "and" in form:
@@ -208,10 +213,9 @@ class Documents:
     def definition(self, *, held: bool = False) -> Document:
         """What a word means; `held` asks in the phrasing that training never uses."""
         index = self.deal("definition", len(self.words["word"]))
-        word, asked = self.words["word"][index], self.words["asked"][index]
         # The first two phrasings are what people type most.
         form = -1 if held else self.rng.choice((0, 0, 0, 1, *range(2, len(DEFINE_PHRASES) - 1)))
-        return self.chat(DEFINE_PHRASES[form].format(word, a=asked), self.words["answer"][index])
+        return self.chat(self.define_question(index, form), self.words["answer"][index])
 
     def fact(self) -> Document:
         """A plain fact, a kind, an opposite, or a sum."""
@@ -288,6 +292,20 @@ class Documents:
         name, style, source = (self.icons[key][index] for key in ("name", "style", "set"))
         forms = (f"{name} icon", f"{style} {name} icon", f"{name} icon, {source}", f"{style} {name} icon, {source}")
         return forms[form]
+
+    def define_question(self, index: int, form: int) -> str:
+        """The question for a word in one of DEFINE_PHRASES; a bare word that is a greeting is asked for in full."""
+        word, asked = self.words["word"][index], self.words["asked"][index]
+        question = DEFINE_PHRASES[form].format(word, a=asked)
+        if question.lower() in self._manner_words:
+            question = DEFINE_PHRASES[0].format(word, a=asked)
+        if self.words["part"][index] == "n" and word == word.lower() and is_plural(word):
+            question = question.replace("What is ", "What are ", 1).replace("what is ", "what are ", 1)
+        return question
+
+    @cached_property
+    def _manner_words(self) -> set[str]:
+        return {question.lower().rstrip("?") for fact in manners() for question in fact.questions}
 
     def wish(self, request: str, *, plain: bool = False) -> str:
         """The request as somebody may type it; mostly bare."""

@@ -58,6 +58,11 @@ MANNERS = (
         "|how old am I|what is the stock price|who won the game|where am I|what year is it",
     ),
     (
+        "There is no picture here. Add one and ask again.",
+        "what is in this picture|what do you see|describe this picture|what does the picture show"
+        "|what is in the image|what does it say|read the text",
+    ),
+    (
         "I do not know you. I keep nothing of what is said.",
         "do you know me|who am I|what is my name|do you remember me",
     ),

@@ -27,7 +27,14 @@ def device_of(model: Model) -> torch.device:
 
 @torch.inference_mode()
 def make_frames(
-    model: Model, prompts: Sequence[str], *, size: int, frames: int, steps: int = 8, guidance: float = 2.0, rows: int = ROWS
+    model: Model,
+    prompts: Sequence[str],
+    *,
+    size: int,
+    frames: int,
+    steps: int = 8,
+    guidance: float = 2.0,
+    rows: int = ROWS,
 ) -> list[np.ndarray]:
     """A picture or clip for every prompt, uint8 [F, H, W, 3], row i from seed i."""
     generation = part("generation")

@@ -56,7 +56,9 @@ def draw_sheet(cells: list[tuple[str, list[np.ndarray]]], *, columns: int = 4) -
         for prompt, pictures, column in row:
             for offset, pixels in enumerate(pictures):
                 left = MARGIN + (column + offset) * step
-                sheet.paste(Image.fromarray(pixels[..., :3]).resize((CELL, CELL), Image.Resampling.LANCZOS), (left, top))
+                sheet.paste(
+                    Image.fromarray(pixels[..., :3]).resize((CELL, CELL), Image.Resampling.LANCZOS), (left, top)
+                )
             left, width = MARGIN + column * step, step * len(pictures) - MARGIN
             for number, words in enumerate(_wrap(prompt, font, width)[:2]):
                 pen.text((left, top + CELL + 3 + 15 * number), words, fill=(50, 50, 58), font=font)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dsv4.data.documents import Document, Documents
+from dsv4.data.documents import Document, Documents, Ids
 from dsv4.errors import InputError, unknown
 from dsv4.tokenizer import Tokenizer
 
@@ -87,7 +87,7 @@ def _definition(documents: Documents, limit: int) -> list[Document]:
     return _each(
         documents,
         range(len(words["word"])),
-        lambda i: documents.chat(f"What is {words['asked'][i]}?", words["answer"][i]),
+        lambda i: documents.chat(documents.define_question(i, 0), words["answer"][i]),
         limit,
     )
 
@@ -167,7 +167,7 @@ def exact(
     return right
 
 
-def _cases(documents: Documents, kind: str, limit: int) -> list[tuple[str, Sequence[int], Sequence[int]]]:
+def _cases(documents: Documents, kind: str, limit: int) -> list[tuple[str, Ids, Ids]]:
     if kind not in KINDS:
         raise unknown("kind of case", kind, KINDS)
     return [(documents.tokenizer.decode(ids), ids, answer) for ids, answer in KINDS[kind](documents, limit)]

@@ -49,7 +49,9 @@ def multipliers(layer: int, *, count: int, vocabulary: int, seed: int = 0) -> li
     return [int(value) * 2 + 1 for value in drawn]
 
 
-def shifted(ids_BT: Tensor, orders: int, *, pad: int, before_BL: Tensor | None, segments_BT: Tensor | None) -> list[Tensor]:
+def shifted(
+    ids_BT: Tensor, orders: int, *, pad: int, before_BL: Tensor | None, segments_BT: Tensor | None
+) -> list[Tensor]:
     """ids 0, 1, …, orders - 1 places back, each [B, T]; before the start of row or document stands `pad`.
 
     `before_BL` holds the orders - 1 ids before this piece of the sequence where there are any.
@@ -76,7 +78,9 @@ def same_segment(segments_BT: Tensor, back: int) -> Tensor:
     return (earlier_BT == segments_BT) & (places_T >= back)
 
 
-def ngram_rows(shifts: list[Tensor], multiplier: Sequence[int], primes: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def ngram_rows(
+    shifts: list[Tensor], multiplier: Sequence[int], primes: Sequence[Sequence[int]]
+) -> tuple[Tensor, Tensor]:
     """Row of each (order, head) in the concatenated table [B, T, R], and which orders are open [B, T, O].
 
     An n-gram is open when it holds no DEAD id; the rows of closed ones are valid indices without meaning.

@@ -33,7 +33,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             if not (wants_hidden or wants_weight):
                 continue
             hit_NV = torch.arange(logs_NV.shape[1], device=logs_NV.device) == goal_N[:, None]
-            slope_NV = ((logs_NV.exp() - hit_NV.to(logs_NV.dtype)) * share_N[:, None].to(logs_NV.dtype)).to(part_ND.dtype)
+            slope_NV = ((logs_NV.exp() - hit_NV.to(logs_NV.dtype)) * share_N[:, None].to(logs_NV.dtype)).to(
+                part_ND.dtype
+            )
             if wants_hidden:
                 hidden_grads.append(slope_NV @ matrix_VD)
             if weight_grad is not None:
@@ -57,7 +59,9 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         )
 
 
-def cross_entropy(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, ignore: int = -100, chunk: int = 8192) -> Tensor:
+def cross_entropy(
+    hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, *, ignore: int = -100, chunk: int = 8192
+) -> Tensor:
     """Mean negative log likelihood in nats of `targets_N` under softmax(hidden · weightᵀ), a scalar.
 
     Places whose target is `ignore` do not count; zero when none does. At most `chunk` places' logits live at a time.

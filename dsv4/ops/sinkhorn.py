@@ -41,6 +41,8 @@ def reference(logits_NN: Tensor, *, iterations: int, eps: float) -> Tensor:
 def scalar(logits: list[list[float]], *, iterations: int, eps: float) -> list[list[float]]:
     """The same for one matrix in Python numbers: at one token this costs less than launching the vector form."""
     lanes = range(len(logits))
+    if len(logits) == 2:
+        return _scalar_two(logits, iterations, eps)
     rows = []
     for row in logits:
         top = max(row)
@@ -56,3 +58,16 @@ def scalar(logits: list[list[float]], *, iterations: int, eps: float) -> list[li
         columns = [sum(column) + eps for column in zip(*rows, strict=True)]
         rows = [[value / total for value, total in zip(row, columns, strict=True)] for row in rows]
     return rows
+
+
+def _scalar_two(logits: list[list[float]], iterations: int, eps: float) -> list[list[float]]:
+    (a, b), (c, d) = logits
+    a, c = 1 / (1 + math.exp(b - a)), 1 / (1 + math.exp(d - c))
+    a, b, c, d = a + eps, 1 - a + eps, c + eps, 1 - c + eps
+    for step in range(iterations):
+        if step:
+            first, second = a + b + eps, c + d + eps
+            a, b, c, d = a / first, b / first, c / second, d / second
+        first, second = a + c + eps, b + d + eps
+        a, b, c, d = a / first, b / second, c / first, d / second
+    return [[a, b], [c, d]]

@@ -26,7 +26,9 @@ def visible(
     return seen_QS[None] & (segments[0][:, :, None] == segments[1][:, None, :])
 
 
-def flex_mask(segments_BT: Tensor | None, *, batch: int, length: int, window: int | None, device: torch.device) -> BlockMask:
+def flex_mask(
+    segments_BT: Tensor | None, *, batch: int, length: int, window: int | None, device: torch.device
+) -> BlockMask:
     """The same rule as a block mask for FlexAttention; build it once a forward pass, it serves every such layer."""
 
     def rule(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:

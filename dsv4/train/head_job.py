@@ -46,6 +46,7 @@ class HeadJob:
         self.task, self.size, self.frames = task, size, frames
         self.parts: dict[str, nn.Module] = {"head": model.head}
         self.trained: list[nn.Module] = [model.head]
+        self.gentle: list[nn.Module] = []
         self.average: Average | None = Average(model.head)
         self.atlas = Atlas.load(data_dir, world.device)
         self.generator = torch.Generator(world.device).manual_seed(seed * 1000 + world.rank)

@@ -116,8 +116,8 @@ def _is_plain(name: str) -> bool:
     return any(part in name for part in _NOT_MATRICES)
 
 
-def make_optimizers(modules: Iterable[nn.Module], rates: Rates) -> list[torch.optim.Optimizer]:
-    """One optimiser a class of parameter; each group remembers its base rate under `base_lr`."""
+def make_optimizers(modules: Iterable[nn.Module], rates: Rates, *, share: float = 1.0) -> list[torch.optim.Optimizer]:
+    """One optimiser a class of parameter; each group remembers its base rate, `share` of the table's, as `base_lr`."""
     matrices, rows, rest = split_parameters(modules)
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
@@ -129,7 +129,7 @@ def make_optimizers(modules: Iterable[nn.Module], rates: Rates) -> list[torch.op
         optimizers.append(torch.optim.Adam(rows, lr=rates.rows, betas=(0.9, 0.95), fused=rows[0].is_cuda))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["base_lr"] = group["lr"]
+            group["base_lr"] = group["lr"] * share
     return optimizers
 
 

@@ -23,6 +23,9 @@ from dsv4.train.optim import Average, Rates, make_optimizers, schedule, set_rate
 from dsv4.train.world import World
 
 
+GENTLE = 0.25
+
+
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
     """How long a stage runs and at which rates; exactly one of `minutes` and `steps` is given."""
@@ -46,7 +49,8 @@ class Job(Protocol):
     """What a stage gives the loop."""
 
     parts: dict[str, nn.Module]  # saved under these names
-    trained: list[nn.Module]  # these get gradients
+    trained: list[nn.Module]  # these get gradients at the plan's rates
+    gentle: list[nn.Module]  # these get gradients at a quarter of them: what they know already must stay
     average: Average | None
 
     def loss(self, step: int) -> dict[str, Tensor]:
@@ -76,6 +80,12 @@ class Clock:
         self.started = time.monotonic() - elapsed
         self.fraction, self.slope, self.read_at = 0.0, 0.0, step
 
+    def restart(self) -> None:
+        """Count from now: the first step compiles, which says nothing about the others."""
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize()
+        self.started = time.monotonic()
+
     def elapsed(self) -> float:
         """Seconds since the stage began, pauses between resumptions left out."""
         return time.monotonic() - self.started
@@ -104,8 +114,8 @@ def finished_stages(run_dir: Path) -> list[str]:
 def run_stage(job: Job, plan: StagePlan, world: World, run_dir: Path) -> dict[str, float]:
     """Train `job` to the end of `plan`, resuming from its checkpoint if there is one; return the last losses."""
     world.same(parameter for part in job.parts.values() for parameter in part.parameters())
-    optimizers = make_optimizers(job.trained, plan.rates)
-    parameters = [p for module in job.trained for p in module.parameters() if p.requires_grad]
+    optimizers = make_optimizers(job.trained, plan.rates) + make_optimizers(job.gentle, plan.rates, share=GENTLE)
+    parameters = [p for module in [*job.trained, *job.gentle] for p in module.parameters() if p.requires_grad]
     checkpoint = run_dir / plan.name
     step, elapsed = resume(checkpoint, job, optimizers, world)
     clock = Clock(plan, world, elapsed=elapsed, step=step)
@@ -124,6 +134,8 @@ def run_stage(job: Job, plan: StagePlan, world: World, run_dir: Path) -> dict[st
         if job.average is not None:
             job.average.update()
         step += 1
+        if step == 1:
+            clock.restart()
         if step % Clock.every == 1 and world.first and clock.elapsed() >= next_log:
             _log(run_dir, plan.name, step, done, clock.elapsed(), losses)
             next_log = clock.elapsed() + plan.log_seconds

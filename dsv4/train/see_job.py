@@ -6,8 +6,10 @@ Shape letters: B rows, T tokens, V vision tokens, D hidden size, C cells of a vi
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dsv4.data.atlas import Atlas
@@ -24,6 +26,9 @@ from dsv4.train.world import World
 
 PICTURE_START = 2  # bos and user stand before the places of a picture
 SIDE = 512  # Tiny mode's own pixels
+GRID = 8  # cells a side in Tiny mode
+CELLS_WEIGHT = 0.2
+TEXT_WEIGHT = 1.0
 
 
 class SeeJob:
@@ -34,16 +39,20 @@ class SeeJob:
     ) -> None:
         assert model.eyes is not None
         self.core, self.eyes, self.world = model.core, model.eyes, world
-        self.parts: dict[str, nn.Module] = {"core": model.core, "eyes": model.eyes}
-        self.trained: list[nn.Module] = [model.core, model.eyes]
-        self.average: Average | None = None
         self.atlas = Atlas.load(data_dir, world.device)
+        self.cells = nn.Linear(model.core.config.hidden, self.atlas.count + 1).to(world.device)
+        self.parts: dict[str, nn.Module] = {"core": model.core, "eyes": model.eyes, "cells": self.cells}
+        self.trained: list[nn.Module] = [model.eyes, self.cells]
+        self.gentle: list[nn.Module] = [model.core]
+        self.average: Average | None = None
         self.glyphs = GlyphSheets.load(data_dir, world.device)
         self.place = model.tokenizer.id_of("<|image|>")
         self._loads_LE: Tensor | None = None
         self._scene = compiled(lambda batch: render_pictures(batch, self.atlas, SIDE), world.device)
         self._page = compiled(lambda batch: render_text(batch, self.glyphs, SIDE), world.device)
         self._look = compiled(look_loss, world.device)
+        nothing = self.atlas.count
+        self._label = compiled(lambda sprite, at: cell_labels(sprite, at, nothing=nothing), world.device)
         self._text = compiled(text_loss, world.device)
         count = workers_for(world.size) if workers is None else workers
         share = max(1, count // 3) if count else 0
@@ -64,12 +73,15 @@ class SeeJob:
         with autocast(self.world.device):
             with torch.no_grad():
                 scene_B3HW, page_B3HW = self._scene(see), self._page(read)
-            seen, balance, loads_LE = self._look(self.core, self.eyes, scene_B3HW, see, self.place)
-            read_loss, balance_read, loads_read_LE = self._look(self.core, self.eyes, page_B3HW, read, self.place)
-            known, balance_text, loads_text_LE = self._text(self.core, text)
-        self._loads_LE = loads_LE + loads_read_LE + loads_text_LE
-        loss = seen + read_loss + 0.5 * known + BALANCE_WEIGHT * (balance + balance_read + balance_text)
-        return {"loss": loss, "see": seen, "read": read_loss, "text": known}
+                labels_BC = self._label(see["sprite"], see["place"])
+            both_B3HW = torch.cat([scene_B3HW, page_B3HW])
+            both = {name: torch.cat([see[name], read[name]]) for name in ("ids", "targets")}
+            looked = self._look(self.core, self.eyes, self.cells, both_B3HW, both, labels_BC, self.place)
+            known, balance, loads_LE = self._text(self.core, text)
+        self._loads_LE = looked.loads_LE + loads_LE
+        loss = looked.see + looked.read + CELLS_WEIGHT * looked.cells + TEXT_WEIGHT * known
+        loss = loss + BALANCE_WEIGHT * (balance + looked.balance)
+        return {"loss": loss, "see": looked.see, "read": looked.read, "cells": looked.cells, "text": known}
 
     def after_step(self, step: int) -> None:
         """Steer the router towards even loads."""
@@ -82,11 +94,27 @@ class SeeJob:
             feeder.close()
 
 
+class Looked(NamedTuple):
+    """Losses of a batch whose first half are scenes and whose second half are pages, and expert loads [L, E]."""
+
+    see: Tensor
+    read: Tensor
+    cells: Tensor
+    balance: Tensor
+    loads_LE: Tensor
+
+
 def look_loss(
-    core: nn.Module, eyes: nn.Module, pixels_B3HW: Tensor, batch: dict[str, Tensor], place: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Cross entropy of the answers to one picture a row, the balance loss, and expert loads [L, E]."""
-    ids_BT = batch["ids"].long()
+    core: nn.Module,
+    eyes: nn.Module,
+    cells: nn.Module,
+    pixels_B3HW: Tensor,
+    batch: dict[str, Tensor],
+    labels_BC: Tensor,
+    place: int,
+) -> Looked:
+    """Cross entropies of the answers to one picture a row, and of what is in each cell of the scenes."""
+    ids_BT, targets_BT = batch["ids"].long(), batch["targets"].long()
     features_BVD = eyes.sequence(pixels_B3HW)
     embeds_BTD = core.embed(ids_BT)
     stop = PICTURE_START + features_BVD.shape[1]
@@ -95,4 +123,27 @@ def look_loss(
     )
     memory_BT = torch.where(ids_BT == place, -1, ids_BT)
     output = core(ids_BT, embeds_BTD=embeds_BTD, memory_ids_BT=memory_BT, logits=False)
-    return core.loss(output.hidden_BTD, batch["targets"].long()), output.balance_loss, output.loads_LE
+    scenes = labels_BC.shape[0]
+    # Every row of the grid ends in a newline, and the sequence in a separator; neither is a cell.
+    grid_BCD = features_BVD[:scenes, :-1].unflatten(1, (GRID, GRID + 1))[:, :, :GRID].flatten(1, 2)
+    in_cells = F.cross_entropy(cells(grid_BCD).float().flatten(0, 1), labels_BC.flatten())
+    return Looked(
+        see=core.loss(output.hidden_BTD[:scenes], targets_BT[:scenes]),
+        read=core.loss(output.hidden_BTD[scenes:], targets_BT[scenes:]),
+        cells=in_cells,
+        balance=output.balance_loss,
+        loads_LE=output.loads_LE,
+    )
+
+
+def cell_labels(sprite_BN: Tensor, place_BN4: Tensor, *, nothing: int) -> Tensor:
+    """Which sprite covers the middle of each cell, [B, GRID * GRID]; the topmost one, or `nothing`."""
+    middle = (torch.arange(GRID, device=sprite_BN.device) + 0.5) / GRID
+    labels_BC = torch.full((sprite_BN.shape[0], GRID * GRID), nothing, device=sprite_BN.device)
+    y_C, x_C = middle.repeat_interleave(GRID), middle.repeat(GRID)
+    for actor in range(sprite_BN.shape[1]):
+        x, y, size = (place_BN4[:, actor, part, None].float() for part in range(3))
+        covers_BC = ((x_C - x).abs() < 0.42 * size) & ((y_C - y).abs() < 0.42 * size)
+        covers_BC = covers_BC & (sprite_BN[:, actor, None] >= 0)
+        labels_BC = torch.where(covers_BC, sprite_BN[:, actor, None].long(), labels_BC)
+    return labels_BC

@@ -37,6 +37,7 @@ class TextJob:
         self.core, self.world = model.core, world
         self.parts: dict[str, nn.Module] = {"core": model.core}
         self.trained: list[nn.Module] = [model.core]
+        self.gentle: list[nn.Module] = []
         self.average: Average | None = None
         self._loads_LE: Tensor | None = None
         self._run = compiled(text_loss, world.device)

@@ -262,7 +262,28 @@ def test_a_stopped_drawing_offers_no_file() -> None:
     assert "step" in first[2]
     desk.stops.get("one", "image").set()
     *_, last = running
-    assert "Stopped" in last[2] and isinstance(last[4], dict) and studio.taken < 50
+    assert "Stopped" in last[2] and last[4].interactive is False and studio.taken < 50
+
+
+def test_what_is_loaded_is_counted_by_part() -> None:
+    from torch import nn
+
+    from app.page.about_tab import describe, parameters
+
+    model = SimpleNamespace(parts=lambda: {"core": nn.Linear(999, 1000), "eyes": nn.Linear(1999, 1000)})
+    rows = dict(parameters(SimpleNamespace(model=model)))
+    assert rows["Eyes"] == "2.0 million parameters" and rows["Together"] == "3.0 million parameters"
+    assert "| Model | echo |" in describe(ready(EchoStudio()))
+
+
+def test_every_source_that_the_page_names_is_in_the_notice() -> None:
+    root = Path(__file__).resolve().parents[2]
+    notice = (root / "assets" / "nano" / "NOTICE").read_text("utf-8")
+    shown = (root / "app" / "page" / "sources.md").read_text("utf-8")
+    documented = (root / "docs" / "data.md").read_text("utf-8")
+    names = ("Lucide", "Feather", "Bootstrap Icons", "Phosphor", "Iconoir", "flat-color-icons", "Material Design Icons",
+             "Twemoji", "Noto Emoji", "Open English WordNet", "Corpora by Darius Kazemi", "Unicode CLDR")  # fmt: skip
+    assert [name for name in names for text in (notice, shown, documented) if name not in text] == []
 
 
 def test_the_page_is_closed_to_other_programs_and_loads_nothing_from_elsewhere() -> None:

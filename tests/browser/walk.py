@@ -19,8 +19,9 @@ from typing import Any
 
 import uvicorn
 
-import dsv4
 from app.server import bind, build_app
+from dsv4 import EchoStudio
+from dsv4.results import Picture, Progress
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 ARGUMENTS = [
@@ -57,6 +58,17 @@ def served(factory: Any, name: str = "echo") -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(10)
+
+
+class PatientStudio(EchoStudio):
+    """Echo, but a slow picture when asked for one, so that there is something to stop."""
+
+    def image(self, prompt: str, *, on_progress: Any = None, **settings: Any) -> Picture:
+        def slowly(progress: Progress) -> None:
+            on_progress(progress)
+            time.sleep(0.4)
+
+        return super().image(prompt, on_progress=slowly if "slow" in prompt else on_progress, **settings)
 
 
 class Walk:
@@ -131,6 +143,15 @@ class Walk:
         panel = self.tab("Image")
         panel.get_by_role("button", name="Paint", exact=True).click()
         panel.locator(".status.bad").get_by_text("the prompt is empty").wait_for()
+        panel.get_by_label("What should it paint?").fill("a slow tiger")
+        panel.get_by_role("button", name="Paint", exact=True).click()
+        panel.get_by_text("Painting: step 2 of 8").wait_for()
+        self.shot("image-running")
+        begun = time.monotonic()
+        panel.get_by_role("button", name="Stop", exact=True).click()
+        panel.get_by_text("Stopped.").wait_for()
+        assert time.monotonic() - begun < 3, "stopping took longer than the rest would have"
+        panel.get_by_role("button", name="Stop", exact=True).wait_for(state="hidden")
         panel.get_by_role("button", name="an owl, flat style").click()
         panel.get_by_role("button", name="Paint", exact=True).click()
         panel.get_by_text("Done: 128 × 128").wait_for()
@@ -167,7 +188,7 @@ def walk(browser: str, shots: Path | None = None) -> None:
     from PIL import Image
     from playwright.sync_api import sync_playwright
 
-    with served(dsv4.EchoStudio) as address, tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with served(PatientStudio) as address, tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         picture = Path(folder) / "scene.png"
         Image.new("RGB", (96, 64), "teal").save(picture)
         chromium = playwright.chromium.launch(executable_path=browser, args=ARGUMENTS, headless=True)

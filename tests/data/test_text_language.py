@@ -36,11 +36,13 @@ THINGS = [
     [
         ("tiger", "a tiger"), ("ant", "an ant"), ("hourglass done", "an hourglass done"), ("unicorn", "a unicorn"),
         ("euro banknote", "a euro banknote"), ("x-ray", "an x-ray"), ("one o’clock", "a one o’clock"),
-        ("eight o’clock", "an eight o’clock"), ("ewe", "a ewe"), ("sos button", "an sos button"), ("e-mail", "an e-mail"),
+        ("eight o’clock", "an eight o’clock"), ("ewe", "a ewe"), ("sos button", "an sos button"),
+        ("e-mail", "an e-mail"),
         ("grapes", "grapes"), ("scissors", "scissors"), ("bacon", "bacon"), ("zzz", "zzz"), ("cactus", "a cactus"),
         ("house with garden", "a house with garden"), ("face with rolling eyes", "a face with rolling eyes"),
         ("people with bunny ears", "people with bunny ears"), ("bow and arrow", "a bow and arrow"),
-        ("fork and knife", "fork and knife"), ("umbrella", "an umbrella"), ("dress", "a dress"), ("orange star", "an orange star"),
+        ("fork and knife", "fork and knife"), ("umbrella", "an umbrella"), ("dress", "a dress"),
+        ("orange star", "an orange star"),
         ("person lifting weights", "a person lifting weights"), ("skis", "skis"), ("santa claus", "santa claus"),
     ],
 )  # fmt: skip

@@ -21,6 +21,7 @@ class Regression:
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 12))
         self.parts, self.trained = {"net": self.net}, [self.net]
+        self.gentle = []
         self.average = Average(self.net, decay=0.9)
         self.die_at = die_at
 

@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
+
 from vision import DeepEncoder, DeepEncoderConfig, prepare
 
 LIMIT = 3e-6
 SMALL = DeepEncoderConfig(
-    native=256, sam_width=64, sam_layers=3, sam_heads=1, sam_window=7, sam_global=(1,), neck=16, middle=32, clip_width=64,
-    clip_layers=3, clip_heads=2, out_dim=24,
+    native=256, sam_width=64, sam_layers=3, sam_heads=1, sam_window=7, sam_global=(1,), neck=16, middle=32,
+    clip_width=64, clip_layers=3, clip_heads=2, out_dim=24,
 )  # fmt: skip
 
 
@@ -28,6 +29,10 @@ def encoder() -> DeepEncoder:
     for name, parameter in made.named_parameters():
         if "pos" in name or "bias" in name:
             parameter.normal_(std=0.3)
+    # A small stream makes the epsilon of SAM's norms matter, as it does in released weights.
+    made.sam.pos_embed.mul_(0.1)
+    made.sam.patch_embed.proj.weight.mul_(0.05)
+    made.sam.patch_embed.proj.bias.mul_(0.05)
     return made
 
 
@@ -174,11 +179,11 @@ def test_a_fresh_encoder_learns_everywhere_and_speaks_at_the_cores_size():
     assert not still
 
 
-@pytest.mark.parametrize(("name", "millions"), [("nano", 7.515), ("full", 400.17), ("micro", 0.224)])
+@pytest.mark.parametrize(("name", "millions"), [("nano", 7.515), ("full", 400.77), ("micro", 0.224)])
 def test_sizes(name, millions):
     with torch.device("meta"):
         encoder = DeepEncoder(getattr(DeepEncoderConfig, name)())
-    assert encoder.num_parameters() / 1e6 == pytest.approx(millions, abs=0.6 if name == "full" else 0.001)
+    assert encoder.num_parameters() / 1e6 == pytest.approx(millions, abs=0.005)
 
 
 def test_configs_are_closed_and_come_back():

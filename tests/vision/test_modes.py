@@ -7,6 +7,7 @@ import random
 import pytest
 import torch
 from PIL import Image
+
 from vision import MODES, DeepEncoder, DeepEncoderConfig, get_mode, prepare, tile_boxes
 
 PAPER = {"tiny": 64, "small": 100, "base": 256, "large": 400, "gundam": 256, "gundam-m": 400}
@@ -56,8 +57,8 @@ def test_count_equals_what_the_encoder_returns_for_any_size():
     encoder = _Flat(DeepEncoderConfig.micro(out_dim=8)).eval()
     encoder.clip = torch.nn.Sequential(torch.nn.Flatten(2), _Turn())
     chance = random.Random(0)
-    sizes = [(1, 1), (20000, 3), (3, 20000), (640, 641), (641, 640), (1024, 1025), (2000, 30)]
-    sizes += [(int(10 ** chance.uniform(0, 3.3)), int(10 ** chance.uniform(0, 3.3))) for _ in range(8)]
+    sizes = [(1, 1), (20000, 3), (3, 20000), (640, 641), (1024, 1025), (2000, 30)]
+    sizes += [(int(10 ** chance.uniform(0, 3.3)), int(10 ** chance.uniform(0, 3.3))) for _ in range(3)]
     for size in sizes:
         picture = Image.new("RGB", size)
         for mode in MODES:
@@ -76,11 +77,11 @@ def test_tiles_stand_in_rows_in_front_of_the_whole_view():
     """A picture whose left half is black and right half white must come back as lines that go from dark to light."""
     encoder = _Flat(DeepEncoderConfig.micro(out_dim=8)).eval()
     encoder.clip = torch.nn.Sequential(torch.nn.Flatten(2), _Turn())
-    picture = Image.new("RGB", (1600, 800))
-    picture.paste((255, 255, 255), (800, 0, 1600, 800))
+    picture = Image.new("RGB", (2560, 1280))
+    picture.paste((255, 255, 255), (1280, 0, 2560, 1280))
     views = prepare(picture, "gundam")
     columns, rows = views.grid
-    assert (columns, rows) == (4, 2) and len(tile_boxes(1600, 800, "gundam")) == 8
+    assert (columns, rows) == (4, 2) and len(tile_boxes(2560, 1280, "gundam")) == 8
     with torch.inference_mode():
         features_VD = encoder(views)
         dark, light = (encoder.grid(torch.full((1, 3, 64, 64), value))[0, 0, 0] for value in (-1.0, 1.0))

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, ImageOps
+
 from vision import open_picture, prepare
 from vision.views import _padded
 
