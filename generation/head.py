@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from .closed import from_closed_dict, require_positive
 from .connector import Condition, HeadConnector, HeadConnectorConfig
-from .wan import WanParts, WanShape, run_wan
+from .wan import WanParts, WanShape, run_one_block, run_wan
 
 _CONFIG, _WEIGHTS = "config.json", "model.safetensors"
 
@@ -112,6 +113,7 @@ class JointHead(nn.Module):
         self.config = config
         self.connector = HeadConnector(config.connector) if connector is None else connector
         self.wan = _fresh_wan(config.wan) if wan is None else wan
+        self._run_block: Callable[..., Tensor] | None = None
 
     def forward(
         self,
@@ -136,7 +138,7 @@ class JointHead(nn.Module):
                 raise ValueError("clean_first needs a clip of two frames or more; a picture has nothing behind frame 0")
             sigma_BA = _first_frame_clean(sigma_B, clean_first, frames)
         x_B6FHW = torch.cat([noisy_B3FHW, coordinate_ramps(noisy_B3FHW)], dim=1)
-        return run_wan(self.wan, self.config.wan, x_B6FHW, sigma_BA, cond_BSC, cond_mask_BS)
+        return run_wan(self.wan, self.config.wan, x_B6FHW, sigma_BA, cond_BSC, cond_mask_BS, self._run_block)
 
     def condition(self, taps: tuple[Tensor, ...], mask_BT: Tensor, drop_B: Tensor | None = None) -> Condition:
         """The connector's output for the core's taps: see `HeadConnector.forward`."""
@@ -151,6 +153,10 @@ class JointHead(nn.Module):
                     if isinstance(layer, nn.Linear):
                         layer.to(dtype)
         return self
+
+    def compile_blocks(self) -> None:
+        """Compile the blocks for fixed shapes, for training on an accelerator: all of them share one code."""
+        self._run_block = torch.compile(run_one_block, dynamic=False)
 
     def num_parameters(self) -> int:
         """How many numbers are learnt."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -105,9 +106,19 @@ class WanParts(nn.Module):
 
 
 def run_wan(
-    wan: nn.Module, shape: WanShape, x_BIFHW: Tensor, sigma_BA: Tensor, cond_BSC: Tensor, mask_BS: Tensor
+    wan: nn.Module,
+    shape: WanShape,
+    x_BIFHW: Tensor,
+    sigma_BA: Tensor,
+    cond_BSC: Tensor,
+    mask_BS: Tensor,
+    run_block: Callable[..., Tensor] | None = None,
 ) -> Tensor:
-    """One pass: input [B,I,F,H,W], noise levels [B,A] in 0..1, condition and its mask -> output [B,O,F,H,W]."""
+    """One pass: input [B,I,F,H,W], noise levels [B,A] in 0..1, condition and its mask -> output [B,O,F,H,W].
+
+    `run_block` may be a compiled form of this module's own.
+    """
+    run = run_block or run_one_block
     embed, blocks = wan.condition_embedder, cast(Any, wan.blocks)
     tokens_BND, frames, rows, columns = _patches(wan, shape, x_BIFHW)
     temb_BAD = _two_layers(embed.time_embedder, _sinusoids(sigma_BA * 1000.0, shape.freq_dim), F.silu)
@@ -117,7 +128,7 @@ def run_wan(
     mask_B11S = mask_BS[:, None, None]
     stream_BFPD = tokens_BND.unflatten(1, (frames, rows * columns))
     for block in blocks:
-        stream_BFPD = _run_block(block, shape, stream_BFPD, time_BA6D, cond_BSD, mask_B11S, turn)
+        stream_BFPD = run(block, shape, stream_BFPD, time_BA6D, cond_BSD, mask_B11S, turn)
     shift, scale = (wan.scale_shift_table.float() + temb_BAD.float()[:, :, None]).chunk(2, dim=2)
     out_BFPO = _linear(wan.proj_out, _modulate(stream_BFPD, scale, shift))
     return _pixels(out_BFPO, shape, rows, columns)
@@ -139,7 +150,7 @@ def rotary_table(shape: WanShape, frames: int, rows: int, columns: int, device: 
     return angle_N1E.cos().float(), angle_N1E.sin().float()
 
 
-def _run_block(
+def run_one_block(
     block: nn.Module,
     shape: WanShape,
     stream_BFPD: Tensor,
@@ -148,6 +159,7 @@ def _run_block(
     mask_B11S: Tensor,
     turn: tuple[Tensor, Tensor],
 ) -> Tensor:
+    """Self-attention, a look at the condition, and the feed-forward part of one block."""
     heads = shape.num_attention_heads
     shift, scale, gate, shift_f, scale_f, gate_f = (block.scale_shift_table.float() + time_BA6D).chunk(6, dim=2)
     normed_BND = _modulate(stream_BFPD, scale, shift).flatten(1, 2)

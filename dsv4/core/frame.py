@@ -6,15 +6,18 @@ Shape letters: B batch, T tokens, P pairs of rotated numbers.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask
 
 from dsv4.core.cache import Cache
 from dsv4.core.config import CoreConfig
 from dsv4.ops.rotary import angles
 from dsv4.ops.visible import flex_mask
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 FLEX_FROM = 256  # shorter rows are quicker with plain products
 
@@ -45,8 +48,9 @@ def make_frame(
     cache: Cache | None,
     sparse: bool,
     index_loss: str | None,
+    compiled: bool = False,
 ) -> Frame:
-    """Rotations for both head sizes, and block masks where FlexAttention will be used."""
+    """Rotations for both head sizes, and block masks where FlexAttention will be used: by compiled blocks on CUDA."""
     attention = config.attention
     cos, sin = angles(positions_BT, attention.rotated, theta=attention.theta)
     index_cos, index_sin = angles(positions_BT, attention.index_rotated, theta=attention.theta)
@@ -63,7 +67,7 @@ def make_frame(
         sparse=sparse,
         index_loss=index_loss,
     )
-    if uses_flex(positions_BT.device, length, cache):
+    if compiled and uses_flex(positions_BT.device, length, cache):
         for kind, window in (("whole", None), ("sliding", attention.window)):
             if kind == "whole" or "sliding" in config.reach:
                 frame.flex[kind] = flex_mask(
@@ -74,4 +78,4 @@ def make_frame(
 
 def uses_flex(device: torch.device, length: int, cache: Cache | None) -> bool:
     """FlexAttention only pays when compiled, on CUDA, for whole rows; elsewhere the plain form is used."""
-    return torch.compiler.is_compiling() and device.type == "cuda" and cache is None and length >= FLEX_FROM
+    return device.type == "cuda" and cache is None and length >= FLEX_FROM and torch.is_grad_enabled()

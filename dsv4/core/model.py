@@ -54,6 +54,7 @@ class LanguageCore(nn.Module):
         self.config = config
         self.sparse = True
         self._memory_open = True
+        self._compiled = False
         self.register_buffer("canonical_ids", canonical_ids, persistent=False)
         self.canonical_ids: Tensor
         vocabulary = config.vocab_size if canonical_ids.is_meta else int(canonical_ids.max()) + 1
@@ -137,11 +138,14 @@ class LanguageCore(nn.Module):
             cache=cache,
             sparse=(self.sparse and not self.training) if sparse is None else sparse,
             index_loss=INDEX_LOSSES[index_loss],
+            compiled=self._compiled and not index_loss,
         )
         given_BTD = self.embedding(token_ids_BT) if embeds_BTD is None else embeds_BTD
         x_BTD = rms_norm(given_BTD.to(compute_dtype(given_BTD)), eps=self.config.norm_eps)
         shifts = self._shifts(token_ids_BT if memory_ids_BT is None else memory_ids_BT, frame)
         x_BTND = x_BTD[:, :, None].expand(-1, -1, self.config.lanes.count, -1)
+        if self._compiled:
+            x_BTND = x_BTND.contiguous()  # as every later block gets it, so that the first is not compiled apart
         passed = self._step(x_BTND, shifts, frame, taps) if applies(self, given_BTD, frame) else None
         x_BTND, tapped, loads_LE, balance, index = passed or self._pass(x_BTND, shifts, frame, taps)
         if cache is not None:
@@ -209,6 +213,15 @@ class LanguageCore(nn.Module):
     def embed(self, token_ids_BT: Tensor) -> Tensor:
         """Token embeddings [B, T, D]; what `embeds_BTD` replaces."""
         return self.embedding(token_ids_BT)
+
+    def compile_blocks(self) -> None:
+        """Compile each block for fixed shapes, for training on an accelerator.
+
+        Blocks of one kind share their code, so this takes a fraction of compiling the whole forward pass.
+        """
+        self._compiled = True
+        for block in self.blocks:
+            block.compile(dynamic=False)
 
     def new_cache(self, batch: int, capacity: int) -> Cache:
         """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations."""

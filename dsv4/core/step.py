@@ -41,6 +41,7 @@ def applies(core: LanguageCore, given_BTD: Tensor, frame: Frame) -> bool:
         and not frame.index_loss
         and not torch.is_autocast_enabled("cpu")
         and given_BTD.dtype == core.embedding.weight.dtype
+        and given_BTD.dtype in (torch.float32, torch.float64)  # sums here are taken in the format of the activations
         and not torch.compiler.is_compiling()
     )
 

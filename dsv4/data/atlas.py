@@ -10,7 +10,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dsv4.data.glyphs import build_glyphs
-from dsv4.data.language import SHAPE_COLOURS, SHAPE_NOUNS, SHAPES
+from dsv4.data.language import GROUNDS, SHAPE_COLOURS, SHAPE_NOUNS, SHAPES, clashes
 from dsv4.data.motions import motion_table
 from dsv4.data.sources import read_rows
 from dsv4.data.things import read_things
@@ -57,27 +57,34 @@ def build_atlas(sources: Path, out: Path) -> None:
             flat.paste(_draw_svg(thing.svg, side), _corner(thing.index, side))
     packed = io.BytesIO()
     flat.save(packed, "WEBP", lossless=True, quality=80, method=4)
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / SHADED, shaded_path.read_bytes())
+    _write(out / FLAT, packed.getvalue())
+    looks = [_read_sheet(out / name, len(things), side) for name in (SHADED, FLAT)]
+    sprites = np.stack(looks, axis=1).reshape(-1, side, side, 4)
     record = {
         "side": side,
         "names": [thing.name for thing in things],
         "aliases": [list(thing.aliases) for thing in things],
         "flat": [bool(thing.svg) for thing in things],
+        "unseen": {str(number): grounds for number, grounds in enumerate(vanishing(sprites)) if grounds},
     }
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out / SHADED, shaded_path.read_bytes())
-    _write(out / FLAT, packed.getvalue())
     _write(out / NAMES, json.dumps(record, ensure_ascii=False).encode())
     build_glyphs(out)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Names:
-    """What the sprites are called: `things` by index, their aliases, and which of them have a flat drawing."""
+    """What the sprites are called: `things` by index, their aliases, and which of them have a flat drawing.
+
+    unseen: the grounds on which a sprite would hardly be seen, for those sprites that have any.
+    """
 
     side: int
     things: tuple[str, ...]
     aliases: tuple[tuple[str, ...], ...]
     flat: tuple[bool, ...]
+    unseen: Mapping[int, tuple[str, ...]]
 
     @classmethod
     def load(cls, data_dir: Path) -> Names:
@@ -91,6 +98,7 @@ class Names:
             things=tuple(record["names"]),
             aliases=tuple(tuple(names) for names in record["aliases"]),
             flat=tuple(record["flat"]),
+            unseen={int(sprite): tuple(grounds) for sprite, grounds in record["unseen"].items()},
         )
 
     @cached_property
@@ -112,6 +120,12 @@ class Names:
     def has_flat(self, nouns: Sequence[str]) -> bool:
         """Whether all of these nouns can be drawn in the flat look; shapes always can."""
         return all(noun in _SHAPE_PLACE or self.flat[self.index[noun]] for noun in nouns)
+
+    def shows(self, noun: str, ground: str, *, flat: bool = False) -> bool:
+        """Whether a noun can be made out on a ground."""
+        if noun in _SHAPE_PLACE:
+            return not clashes(noun.split()[0], ground)
+        return ground not in self.unseen.get(self.sprite(noun, flat=flat), ())
 
 
 _SHAPE_PLACE = {noun: place for place, noun in enumerate(SHAPE_NOUNS)}
@@ -173,7 +187,9 @@ class Atlas:
 
 def shape_atlas(side: int = 96) -> Atlas:
     """An atlas of the coloured shapes alone, which needs no data folder."""
-    return Atlas.of_sprites(Names(side=side, things=(), aliases=(), flat=()), np.empty((0, side, side, 4), np.uint8))
+    return Atlas.of_sprites(
+        Names(side=side, things=(), aliases=(), flat=(), unseen={}), np.empty((0, side, side, 4), np.uint8)
+    )
 
 
 def shape_sprites(side: int, *, over: int = 8) -> np.ndarray:
@@ -190,6 +206,19 @@ def shape_sprites(side: int, *, over: int = 8) -> np.ndarray:
         rgba = np.array([*SHAPE_COLOURS[colour], 255], np.float32)
         found.append(np.rint(covers[shape][..., None] * rgba).astype(np.uint8))
     return np.stack(found)
+
+
+def vanishing(sprites_PSS4: np.ndarray, *, far: float = 40.0, share: float = 0.2) -> list[list[str]]:
+    """For each premultiplied sprite the grounds from which less than `share` of it stands out by `far` of 255."""
+    pixels_PN4 = sprites_PSS4[:, 2::4, 2::4].reshape(len(sprites_PSS4), -1, 4).astype(np.float32)
+    clear_PN1 = 1 - pixels_PN4[..., 3:] / 255
+    covered_P = (clear_PN1 < 0.7).sum((1, 2))
+    found: list[list[str]] = [[] for _ in sprites_PSS4]
+    for name, colour in GROUNDS.items():
+        change_PN = np.linalg.norm(pixels_PN4[..., :3] + (clear_PN1 - 1) * np.array(colour, np.float32), axis=-1)
+        for sprite in np.flatnonzero((change_PN > far).sum(1) < share * covered_P):
+            found[sprite].append(name)
+    return found
 
 
 def _shape_cover(shape: str, side: int) -> Image:

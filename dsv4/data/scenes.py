@@ -73,8 +73,17 @@ def layout(caption: Caption) -> tuple[Place, ...]:
 
 
 def drawable(caption: Caption, names: Names) -> Caption:
-    """The caption with the shaded look where one of its things has no flat drawing."""
-    return replace(caption, flat=False) if caption.flat and not names.has_flat(caption.nouns) else caption
+    """The caption with what cannot be drawn or seen replaced.
+
+    The shaded look where a thing has no flat drawing; another ground, the next one, where a noun would hardly be seen.
+    """
+    flat = caption.flat and names.has_flat(caption.nouns)
+    grounds = list(GROUNDS)
+    first = grounds.index(caption.ground)
+    order = grounds[first:] + grounds[:first]
+    shown = (ground for ground in order if all(names.shows(noun, ground, flat=flat) for noun in caption.nouns))
+    ground = next(shown, caption.ground)
+    return caption if (flat, ground) == (caption.flat, caption.ground) else replace(caption, flat=flat, ground=ground)
 
 
 def only_shapes(caption: Caption) -> bool:

@@ -8,12 +8,15 @@ denominator). No tensor of all queries times all entries is made: queries go in 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from dsv4.ops.numbers import wide
+
+if TYPE_CHECKING or torch.cuda.is_available():  # only used there, and slow to import
+    from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 TILE = 512
 

@@ -6,16 +6,20 @@ Source: the formula of sinkhorn.py; backward of y = c / (Σc + eps) is (g - Σ g
 
 from __future__ import annotations
 
+import importlib.util
+import os
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-try:
+# Only used on CUDA (or in Triton's interpreter, for tests), and slow to import.
+WANTED = torch.cuda.is_available() or os.environ.get("TRITON_INTERPRET") == "1"
+AVAILABLE = WANTED and importlib.util.find_spec("triton") is not None
+
+if TYPE_CHECKING or AVAILABLE:
     import triton
     import triton.language as tl
-
-    AVAILABLE = True
-except ImportError:  # builds of torch without a GPU come without Triton
-    AVAILABLE = False
 
 BLOCK = 128
 

@@ -5,9 +5,13 @@ Shape letters: B batch, Q queries, S keys. Indices are places in the row (or in 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+
+if TYPE_CHECKING or torch.cuda.is_available():  # only used there, and slow to import
+    from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 
 
 def visible(

@@ -17,7 +17,7 @@ from dsv4.data.pictures import PictureStream
 from dsv4.model import Model, tap_blocks
 from dsv4.train.feeder import Feeder, workers_for
 from dsv4.train.optim import Average
-from dsv4.train.precision import autocast, compiled
+from dsv4.train.precision import autocast, compile_head, eager
 from dsv4.train.world import World
 
 DROP = 0.1  # share of rows that learn without a prompt, for guidance
@@ -55,21 +55,17 @@ class HeadJob:
         self.feeders = {task: self._feeder(data_dir, task, rows, seed, count)}
         if task == "film":
             self.feeders["paint"] = self._feeder(data_dir, "paint", rows * 4, seed + 7, max(1, count // 4) if count else 0)
-        self._render = {
-            "paint": compiled(lambda batch: render_pictures(batch, self.atlas, size), world.device),
-            "film": compiled(lambda batch: render_clips(batch, self.atlas, size, frames), world.device),
-        }
-        self._taps = compiled(self._read_prompt, world.device)
-        self._loss = compiled(head_loss, world.device)
+        compile_head(model.head, world.device)
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Losses of the next batch."""
         task = "paint" if self.task == "film" and step % PICTURE_EVERY == 0 else self.task
         batch = self.feeders[task].next()
         with torch.no_grad(), autocast(self.world.device):
-            clean = self._render[task](batch)
+            clean = self._render(task, batch)
             clean_B3FHW = clean[:, :, None] if clean.ndim == 4 else clean
-            taps = self._taps(batch["ids"].long())
+            with eager():  # few kernels beside the head's, and many shapes
+                taps = self._read_prompt(batch["ids"].long())
         rows = clean_B3FHW.shape[0]
         draws = {
             "sigma_B": part("generation").noise_levels(
@@ -80,7 +76,7 @@ class HeadJob:
             "noise_B3FHW": torch.randn(clean_B3FHW.shape, generator=self.generator, device=self.world.device),
         }
         with autocast(self.world.device):
-            loss = self._loss(self.head, taps, batch["mask"].bool(), clean_B3FHW, **draws)
+            loss = head_loss(self.head, taps, batch["mask"].bool(), clean_B3FHW, **draws)
         return {"loss": loss, task: loss}
 
     def after_step(self, step: int) -> None:
@@ -98,6 +94,11 @@ class HeadJob:
             seed=seed * 1000 + self.world.rank,
             device=self.world.device,
         )
+
+    def _render(self, task: str, batch: dict[str, Tensor]) -> Tensor:
+        if task == "film":
+            return render_clips(batch, self.atlas, self.size, self.frames)
+        return render_pictures(batch, self.atlas, self.size)
 
     def _read_prompt(self, ids_BT: Tensor) -> tuple[Tensor, ...]:
         return self.core(ids_BT, taps=tap_blocks(self.core.config.layers), logits=False).taps
@@ -117,7 +118,7 @@ def head_loss(
     clean_first_B: Tensor | None,
     noise_B3FHW: Tensor,
 ) -> Tensor:
-    """The flow's loss of one batch with all chances drawn outside, so that it compiles to one graph."""
+    """The flow's loss of one batch; all chances are drawn by the caller."""
     condition = head.condition(taps, mask_BT, drop_B)
     return part("generation").flow_loss(
         head, clean_B3FHW, condition, sigma_B=sigma_B, noise_B3FHW=noise_B3FHW, clean_first_B=clean_first_B

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+import contextlib
 
 import torch
+from torch import nn
 
-F = TypeVar("F", bound=Callable[..., object])
+# A block is compiled once for every kind of layer and every shape; torch's own limit is made for fewer.
+KINDS_AND_SHAPES = 64
 
 
 def autocast(device: torch.device) -> torch.autocast:
@@ -15,8 +16,22 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16)
 
 
-def compiled(function: F, device: torch.device) -> F:
-    """`function` compiled for fixed shapes on an accelerator; as it is on a CPU, where compiling costs minutes."""
-    if device.type == "cpu":
-        return function
-    return torch.compile(function, dynamic=False)
+def compile_core(core: nn.Module, device: torch.device) -> None:
+    """Compile the blocks of a language core on an accelerator, once."""
+    if device.type == "cpu" or core._compiled:
+        return
+    torch._dynamo.config.recompile_limit = KINDS_AND_SHAPES
+    core.compile_blocks()
+
+
+def compile_head(head: nn.Module, device: torch.device) -> None:
+    """Compile the blocks of a picture head on an accelerator, once."""
+    if device.type == "cpu" or head._run_block is not None:
+        return
+    torch._dynamo.config.recompile_limit = KINDS_AND_SHAPES
+    head.compile_blocks()
+
+
+def eager() -> contextlib.AbstractContextManager[object]:
+    """Within it nothing runs compiled: for passes of shapes that are not worth compiling."""
+    return torch.compiler.set_stance("force_eager")

@@ -20,7 +20,7 @@ from dsv4.data.text import TextMixture
 from dsv4.model import Model
 from dsv4.train.feeder import Feeder, workers_for
 from dsv4.train.optim import Average
-from dsv4.train.precision import autocast, compiled
+from dsv4.train.precision import autocast, compile_core, eager
 from dsv4.train.text_job import BALANCE_WEIGHT, text_loss
 from dsv4.train.world import World
 
@@ -28,7 +28,8 @@ PICTURE_START = 2  # bos and user stand before the places of a picture
 SIDE = 512  # Tiny mode's own pixels
 GRID = 8  # cells a side in Tiny mode
 CELLS_WEIGHT = 0.2
-TEXT_WEIGHT = 1.0
+TEXT_ROWS = 32
+TEXT_EVERY = 3  # one step in so many is also a step on text, which keeps what the core knows
 
 
 class SeeJob:
@@ -48,19 +49,16 @@ class SeeJob:
         self.glyphs = GlyphSheets.load(data_dir, world.device)
         self.place = model.tokenizer.id_of("<|image|>")
         self._loads_LE: Tensor | None = None
-        self._scene = compiled(lambda batch: render_pictures(batch, self.atlas, SIDE), world.device)
-        self._page = compiled(lambda batch: render_text(batch, self.glyphs, SIDE), world.device)
-        self._look = compiled(look_loss, world.device)
-        nothing = self.atlas.count
-        self._label = compiled(lambda sprite, at: cell_labels(sprite, at, nothing=nothing), world.device)
-        self._text = compiled(text_loss, world.device)
+        self._known = torch.zeros((), device=world.device)
+        compile_core(model.core, world.device)
         count = workers_for(world.size) if workers is None else workers
         share = max(1, count // 3) if count else 0
 
         def feeder(make, number: int) -> Feeder:  # noqa: ANN001 - a stream's constructor
             return Feeder(make, workers=share, seed=(seed + number) * 1000 + world.rank, device=world.device)
 
-        text_rows = max(1, rows // 4)
+        # As many as in stage `text`, whose compiled shapes serve here too.
+        text_rows = TEXT_ROWS if world.device.type != "cpu" else max(1, rows // 2)
         self.feeders = {
             "see": feeder(lambda n: iter(PictureStream(data_dir, "see", seed=n, rows=rows)), 1),
             "read": feeder(lambda n: iter(PictureStream(data_dir, "read", seed=n, rows=rows)), 2),
@@ -69,19 +67,26 @@ class SeeJob:
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Losses of the next batch of each kind."""
-        see, read, text = (self.feeders[name].next() for name in ("see", "read", "text"))
+        see, read = self.feeders["see"].next(), self.feeders["read"].next()
         with autocast(self.world.device):
             with torch.no_grad():
-                scene_B3HW, page_B3HW = self._scene(see), self._page(read)
-                labels_BC = self._label(see["sprite"], see["place"])
+                scene_B3HW = render_pictures(see, self.atlas, SIDE)
+                page_B3HW = render_text(read, self.glyphs, SIDE)
+                labels_BC = cell_labels(see["sprite"], see["place"], nothing=self.atlas.count)
             both_B3HW = torch.cat([scene_B3HW, page_B3HW])
             both = {name: torch.cat([see[name], read[name]]) for name in ("ids", "targets")}
-            looked = self._look(self.core, self.eyes, self.cells, both_B3HW, both, labels_BC, self.place)
-            known, balance, loads_LE = self._text(self.core, text)
-        self._loads_LE = looked.loads_LE + loads_LE
-        loss = looked.see + looked.read + CELLS_WEIGHT * looked.cells + TEXT_WEIGHT * known
-        loss = loss + BALANCE_WEIGHT * (balance + looked.balance)
-        return {"loss": loss, "see": looked.see, "read": looked.read, "cells": looked.cells, "text": known}
+            with eager():  # its shapes are not those of text, and compiling them takes as long as it saves
+                features_BVD = self.eyes.sequence(both_B3HW)
+                looked = look_loss(self.core, self.cells, features_BVD, both, labels_BC, self.place)
+            loss = looked.see + looked.read + CELLS_WEIGHT * looked.cells + BALANCE_WEIGHT * looked.balance
+            self._loads_LE = looked.loads_LE
+            losses = {"loss": loss, "see": looked.see, "read": looked.read, "cells": looked.cells}
+            if step % TEXT_EVERY == 0:
+                known, balance, loads_LE = text_loss(self.core, self.feeders["text"].next())
+                self._loads_LE = self._loads_LE + loads_LE
+                self._known = known.detach()
+                losses["loss"] = loss + known + BALANCE_WEIGHT * balance
+        return {**losses, "text": self._known}
 
     def after_step(self, step: int) -> None:
         """Steer the router towards even loads."""
@@ -106,16 +111,14 @@ class Looked(NamedTuple):
 
 def look_loss(
     core: nn.Module,
-    eyes: nn.Module,
     cells: nn.Module,
-    pixels_B3HW: Tensor,
+    features_BVD: Tensor,
     batch: dict[str, Tensor],
     labels_BC: Tensor,
     place: int,
 ) -> Looked:
-    """Cross entropies of the answers to one picture a row, and of what is in each cell of the scenes."""
+    """Cross entropies of the answers to one picture a row, and of what is in each cell of the scenes, which come first."""
     ids_BT, targets_BT = batch["ids"].long(), batch["targets"].long()
-    features_BVD = eyes.sequence(pixels_B3HW)
     embeds_BTD = core.embed(ids_BT)
     stop = PICTURE_START + features_BVD.shape[1]
     embeds_BTD = torch.cat(

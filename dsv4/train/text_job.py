@@ -14,7 +14,7 @@ from dsv4.data.text import TextMixture
 from dsv4.model import Model
 from dsv4.train.feeder import Feeder, workers_for
 from dsv4.train.optim import Average
-from dsv4.train.precision import autocast, compiled
+from dsv4.train.precision import autocast, compile_core, eager
 from dsv4.train.world import World
 
 BALANCE_WEIGHT = 1e-3
@@ -40,7 +40,7 @@ class TextJob:
         self.gentle: list[nn.Module] = []
         self.average: Average | None = None
         self._loads_LE: Tensor | None = None
-        self._run = compiled(text_loss, world.device)
+        compile_core(model.core, world.device)
         self.feeder = Feeder(
             lambda number: iter(TextMixture(data_dir, seed=number, seq_len=seq_len, rows=rows)),
             workers=workers_for(world.size) if workers is None else workers,
@@ -51,7 +51,7 @@ class TextJob:
     def loss(self, step: int) -> dict[str, Tensor]:
         """Losses of the next batch."""
         with autocast(self.world.device):
-            text, balance, self._loads_LE = self._run(self.core, self.feeder.next())
+            text, balance, self._loads_LE = text_loss(self.core, self.feeder.next())
         return {"loss": text + BALANCE_WEIGHT * balance, "text": text, "balance": balance}
 
     def after_step(self, step: int) -> None:
@@ -81,10 +81,8 @@ class IndexJob(TextJob):
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """The KL divergence of the next batch."""
-        if step == 0:
-            self._run_index = compiled(index_loss, self.world.device)
-        with autocast(self.world.device):
-            loss = self._run_index(self.core, self.feeder.next())
+        with autocast(self.world.device), eager():
+            loss = index_loss(self.core, self.feeder.next())
         return {"loss": loss, "index": loss}
 
     def after_step(self, step: int) -> None:

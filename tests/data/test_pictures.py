@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from dsv4.data.atlas import Atlas, Names, build_atlas, shape_atlas
+from dsv4.data.atlas import Atlas, Names, build_atlas, shape_atlas, vanishing
 from dsv4.data.compose import cut_out, render_clips, render_pictures, to_bytes
 from dsv4.data.language import MOTIONS, SHAPE_COLOURS, SHAPE_NOUNS, Caption, held_pair, held_scene, parse
 from dsv4.data.motions import STILL, motion_row, motion_table
@@ -158,6 +159,17 @@ def test_a_thing_without_a_flat_drawing_is_never_called_flat(atlas):
     assert not drawable(caption, atlas.names).flat
     assert drawable(Caption(nouns=("tiger",), flat=True), atlas.names).flat
     assert not visible(Caption(nouns=("red square",), flat=True), atlas.names).flat
+
+
+def test_a_thing_is_never_put_where_it_would_vanish(atlas):
+    sprites = np.zeros((2, 24, 24, 4), np.uint8)
+    sprites[0, 4:20, 4:20] = [180, 240, 210, 255]  # the very colour of the mint ground
+    sprites[1, 4:20, 4:20] = [20, 20, 24, 255]
+    assert vanishing(sprites) == [["mint"], ["black"]]
+    names = replace(atlas.names, unseen={atlas.names.sprite("tiger"): ("white", "black")})
+    assert drawable(Caption(nouns=("ant", "tiger"), relation="above"), names).ground == "sky blue"
+    assert drawable(Caption(nouns=("ant",)), names).ground == "white"
+    assert drawable(Caption(nouns=("tiger",), flat=True), names).ground == "white"
 
 
 def test_motions_do_what_they_are_called():

@@ -1,0 +1,60 @@
+"""The indexer's scores, its choice with ties, and its loss."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from dsv4.ops.select import choose, chosen_places, gather_rows, index_scores, selection_loss
+
+
+def test_scores_by_hand() -> None:
+    torch.manual_seed(0)
+    q, w, k = torch.randn(1, 2, 3, 4), torch.randn(1, 2, 3), torch.randn(1, 5, 4)
+    found = index_scores(q, w, k)
+    for t in range(2):
+        for s in range(5):
+            by_hand = sum(float(w[0, t, i] * (q[0, t, i] @ k[0, s]).relu()) for i in range(3)) / math.sqrt(12)
+            assert abs(found[0, t, s].item() - by_hand) < 1e-5
+
+
+def test_ties_go_to_the_later_key() -> None:
+    scores = torch.tensor([[[0.0, 2.0, 0.0, 0.0, 0.0, 9.0]]])
+    seen = torch.tensor([[[True, True, True, True, False, False]]])
+    assert choose(scores, seen, 2)[0, 0].tolist() == [False, True, False, True, False, False]
+    assert choose(scores, seen, 3)[0, 0].tolist() == [False, True, True, True, False, False]
+    assert torch.equal(choose(scores, seen, 5), seen), "fewer are seen than may be chosen"
+    assert torch.equal(choose(scores, seen, 6), seen)
+
+
+def test_choice_equals_a_stable_sort() -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 4, (3, 7, 50), generator=generator).float()
+    seen = torch.rand(3, 7, 50, generator=generator) < 0.8
+    chosen = choose(scores, seen, 9)
+    for b in range(3):
+        for t in range(7):
+            order = sorted((s for s in range(50) if seen[b, t, s]), key=lambda s: (-scores[b, t, s], -s))[:9]
+            assert sorted(order) == chosen[b, t].nonzero()[:, 0].tolist()
+    places, valid = chosen_places(chosen, 12)
+    assert valid.sum() == chosen.sum() == 3 * 7 * 9
+    rows = torch.randn(3, 50, 4, generator=generator)
+    gathered = gather_rows(rows, places)
+    assert torch.equal(gathered[1, 2][valid[1, 2]], rows[1][chosen[1, 2]])
+
+
+def test_selection_loss_is_a_divergence() -> None:
+    torch.manual_seed(0)
+    scores, seen = torch.randn(2, 3, 6, dtype=torch.float64), torch.ones(2, 3, 6, dtype=torch.bool)
+    seen[:, 0, 3:] = False
+    perfect = scores.exp().masked_fill(~seen, 0.0) * 5  # any scale: it is normalised
+    assert abs(selection_loss(scores, perfect, seen).item()) < 1e-9
+    target = torch.rand(2, 3, 6, dtype=torch.float64)
+    by_hand = 0.0
+    for b in range(2):
+        for t in range(3):
+            p = target[b, t][seen[b, t]]
+            p, q = p / p.sum(), scores[b, t][seen[b, t]].softmax(0)
+            by_hand += float((p * (p / q).log()).sum()) / 6
+    assert abs(selection_loss(scores, target, seen).item() - by_hand) < 1e-9
