@@ -29,6 +29,7 @@ RANGES: dict[str, Range] = {
     "seconds": Range(low=0.25, high=4, whole=False, unit=" seconds"),
 }
 SIZES = (64, 128, 192, 256)  # sides of a picture in pixels; the head works in patches of 8
+PAINTED_SIZE = 64  # side that nano paints at; other sizes are enlarged from it
 CLIP_SIZE = 64  # side of a clip in pixels
 CLIP_FPS = 8
 

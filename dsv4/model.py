@@ -5,13 +5,12 @@ Shape letters: B batch, T tokens, D hidden size of the core, V vision tokens.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dsv4._parts import part
-from dsv4.checkpoint.io import load_folder, save_folder
+from dsv4.checkpoint.io import load_folder, part_names, read_index, save_folder
 from dsv4.engine.generate import Prompt
 from dsv4.errors import unknown
 
@@ -28,53 +27,69 @@ if TYPE_CHECKING:
 SIZES = ("nano", "micro")
 
 
-@dataclass
 class Model:
-    """A tokenizer, a core, and the parts that were built for it; `head` and `eyes` may be absent."""
+    """A tokenizer, a core, and eyes and head where there are any; these two may be given as functions that build them.
 
-    tokenizer: Tokenizer
-    core: LanguageCore
-    eyes: DeepEncoder | None
-    head: JointHead | None
-    about: dict[str, Any]
+    What is built late costs nothing until it is asked for: a question in words needs neither eyes nor head.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokenizer: Tokenizer,
+        core: LanguageCore,
+        eyes: DeepEncoder | Callable[[], DeepEncoder] | None = None,
+        head: JointHead | Callable[[], JointHead] | None = None,
+        about: dict[str, Any],
+    ) -> None:
+        self.tokenizer, self.core, self.about = tokenizer, core, about
+        self._later: dict[str, Any] = {"eyes": eyes, "head": head}
+
+    @property
+    def eyes(self) -> DeepEncoder | None:
+        """The picture encoder, built now if it was not yet."""
+        return self._built("eyes")
+
+    @property
+    def head(self) -> JointHead | None:
+        """The picture and clip head, built now if it was not yet."""
+        return self._built("head")
 
     @classmethod
-    def fresh(cls, tokenizer: Tokenizer, *, size: str = "nano") -> Model:
+    def fresh(cls, tokenizer: Tokenizer, *, size: str = "nano", keep: Collection[str] = ("eyes", "head")) -> Model:
         """A model with random weights (seed the global generator first); `size` is nano, or micro for tests."""
-        from dsv4.core import presets
-        from dsv4.core.model import LanguageCore
-
-        if size not in SIZES:
-            raise unknown("size", size, SIZES)
-        vision, generation = part("vision"), part("generation")
-        config = getattr(presets, size)(vocab_size=tokenizer.vocab_size)
-        core = LanguageCore.from_config(config, canonical_ids=tokenizer.canonical_ids)
-        eyes_config = getattr(vision.DeepEncoderConfig, size)()
-        eyes = vision.DeepEncoder(dataclasses.replace(eyes_config, out_dim=config.hidden))
-        head = generation.JointHead(getattr(generation.JointHeadConfig, size)(tap_dim=config.hidden))
-        return cls(tokenizer=tokenizer, core=core, eyes=eyes, head=head, about={"name": size, "size": size})
+        core = _fresh_core(tokenizer, size)
+        built = {name: _BUILD[name](size, core.config.hidden) for name in ("eyes", "head") if name in keep}
+        return cls(tokenizer=tokenizer, core=core, about={"name": size, "size": size}, **built)
 
     @classmethod
     def load(cls, folder: Path) -> Model:
-        """Read a folder written by `save`; raises InputError when it is not one or not complete."""
+        """Read a folder written by `save`, for use; raises InputError when it is not one or not complete."""
         from dsv4.tokenizer import Tokenizer
 
-        tensors, about = load_folder(folder)
-        model = cls.fresh(Tokenizer.from_file(folder / "tokenizer.json"), size=about["size"])
-        model.about = about
-        there = {key.split(".", 1)[0] for key in tensors}
-        model.eyes = model.eyes if "eyes" in there else None
-        model.head = model.head if "head" in there else None
-        for name, module in model.parts().items():
-            own = {key.removeprefix(f"{name}."): value for key, value in tensors.items() if key.startswith(f"{name}.")}
-            module.load_state_dict(own)
-            module.eval().requires_grad_(False)
-        return model
+        tensors, about = load_folder(folder, part="core")
+        size, parts = about["size"], part_names(read_index(folder))
+        core = _fresh_core(Tokenizer.from_file(folder / "tokenizer.json"), size)
+        core.load_state_dict(tensors)
+
+        def later(name: str) -> Callable[[], Any]:
+            def build() -> Any:
+                module = _BUILD[name](size, core.config.hidden)
+                module.load_state_dict(load_folder(folder, part=name)[0])
+                return module.eval().requires_grad_(False)
+
+            return build
+
+        core.eval().requires_grad_(False)
+        built = {name: later(name) for name in ("eyes", "head") if name in parts}
+        return cls(tokenizer=Tokenizer.from_file(folder / "tokenizer.json"), core=core, about=about, **built)
 
     def save(self, folder: Path, *, policy: Any, about: dict[str, Any]) -> int:
         """Write weights (quantised by `policy`) and tokenizer; return the bytes of weights."""
         tensors = {
-            f"{name}.{key}": value for name, module in self.parts().items() for key, value in module.state_dict().items()
+            f"{name}.{key}": value
+            for name, module in self.parts().items()
+            for key, value in module.state_dict().items()
         }
         written = save_folder(folder, tensors, policy=policy, about=about)
         self.tokenizer.save(folder / "tokenizer.json")
@@ -84,6 +99,13 @@ class Model:
         """The modules that are there, by the name their weights are stored under."""
         named = {"core": self.core, "eyes": self.eyes, "head": self.head}
         return {name: module for name, module in named.items() if module is not None}
+
+    def _built(self, name: str) -> Any:
+        import torch
+
+        if self._later[name] is not None and not isinstance(self._later[name], torch.nn.Module):
+            self._later[name] = self._later[name]()
+        return self._later[name]
 
     def embed(self, given: ModelInput) -> Prompt:
         """Splice picture features into the token embeddings; Engram is closed at picture places.
@@ -108,6 +130,29 @@ class Model:
 
         with torch.inference_mode():
             return self.core(token_ids_BT, taps=tap_blocks(self.core.config.layers), last_only=True).taps
+
+
+def _fresh_core(tokenizer: Tokenizer, size: str) -> LanguageCore:
+    from dsv4.core import presets
+    from dsv4.core.model import LanguageCore
+
+    if size not in SIZES:
+        raise unknown("size", size, SIZES)
+    config = getattr(presets, size)(vocab_size=tokenizer.vocab_size)
+    return LanguageCore.from_config(config, canonical_ids=tokenizer.canonical_ids)
+
+
+def _fresh_eyes(size: str, width: int) -> DeepEncoder:
+    vision = part("vision")
+    return vision.DeepEncoder(getattr(vision.DeepEncoderConfig, size)(out_dim=width))
+
+
+def _fresh_head(size: str, width: int) -> JointHead:
+    generation = part("generation")
+    return generation.JointHead(getattr(generation.JointHeadConfig, size)(tap_dim=width))
+
+
+_BUILD: dict[str, Callable[[str, int], Any]] = {"eyes": _fresh_eyes, "head": _fresh_head}
 
 
 def tap_blocks(layers: int) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,6 @@ class Studio:
         if str(name) not in SHIPPED and not folder.is_dir():
             raise unknown("model", str(name), [*SHIPPED, "echo", "a folder of weights"])
         model = Model.load(folder)
-        if model.head is not None:
-            model.head.half_precision()
         digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()[:16]
         return cls(model, name=str(name) if str(name) in SHIPPED else folder.name, fingerprint=digest)
 
@@ -133,13 +132,19 @@ class Studio:
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Picture:
-        """Paint a picture of `size` pixels a side."""
+        """Paint a picture of `size` pixels a side: painted at the model's own size and enlarged smoothly from there."""
         limits.check_size(size)
         limits.check_numbers(seed=seed, steps=steps, guidance=guidance)
         ids_BT = self.processor.image(prompt).token_ids_BT
-        frames = self._flow(ids_BT, (1, size, size), seed, steps, guidance, None, on_progress, cancelled)
-        made_by = self._made_by("image", prompt, seed, size=size, steps=steps, guidance=guidance)
-        return Picture(array=frames[0], provenance=made_by)
+        painted = limits.PAINTED_SIZE
+
+        def show(progress: Progress) -> None:
+            if on_progress is not None and progress.preview is not None:
+                on_progress(replace(progress, preview=enlarged(progress.preview, size)))
+
+        frames = self._flow(ids_BT, (1, painted, painted), seed, steps, guidance, None, show, cancelled)
+        made_by = self._made_by("image", prompt, seed, size=size, painted=painted, steps=steps, guidance=guidance)
+        return Picture(array=enlarged(frames[0], size), provenance=made_by)
 
     def video(
         self,
@@ -215,6 +220,7 @@ class Studio:
         if head is None:
             raise InputError("this model has no picture head, so it makes neither pictures nor clips")
         generation = part("generation")
+        head.half_precision()
 
         def show(step: int, total: int, frames_B3FHW: torch.Tensor) -> None:
             if on_progress is not None:
@@ -276,6 +282,16 @@ def to_uint8(frames_3FHW: torch.Tensor) -> np.ndarray:
     """Frames in -1..1, shape [3, F, H, W], as uint8 [F, H, W, 3]."""
     scaled = ((frames_3FHW.float().clamp(-1, 1) + 1) * 127.5).round()
     return scaled.permute(1, 2, 3, 0).byte().cpu().numpy()
+
+
+def enlarged(picture_HW3: np.ndarray, size: int) -> np.ndarray:
+    """A square picture at another size, by Lanczos; the same picture at its own."""
+    import numpy as np
+    from PIL import Image
+
+    if picture_HW3.shape[0] == size:
+        return picture_HW3
+    return np.asarray(Image.fromarray(picture_HW3).resize((size, size), Image.Resampling.LANCZOS))
 
 
 def _first_frame(source: Image, side: int) -> torch.Tensor:

@@ -17,6 +17,7 @@ import numpy as np
 
 from dsv4.errors import InputError
 from dsv4.quant.groups import Packed, dequantize, quantize
+from dsv4.quant.policy import row_width
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,8 @@ def save_folder(
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    index: dict[str, Any] = {"format": FORMAT, "about": dict(about), "quantized": {}, "shards": []}
+    index: dict[str, Any] = {"format": FORMAT, "about": dict(about), "parts": [], "shards": [], "quantized": {}}
+    index["parts"] = sorted({name.split(".", 1)[0] for name in tensors})
     shard: dict[str, np.ndarray] = {}
     held = written = 0
 
@@ -71,27 +73,46 @@ def save_folder(
     return written
 
 
-def load_folder(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read a folder written by `save_folder`: tensors (quantised ones opened to float32) and its `about` record.
-
-    Raises InputError when the folder is no model of ours or a shard is missing.
-    """
-    import torch
-    from safetensors.numpy import load_file
-
+def read_index(folder: Path) -> dict[str, Any]:
+    """The folder's `model.json`; InputError when it is no model of ours or a shard is missing."""
     path = folder / "model.json"
     if not path.is_file():
         raise InputError(f"{folder} is not a model folder: it has no model.json")
-    index = json.loads(path.read_text())
+    try:
+        index = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON: {error}") from error
     if index.get("format") != FORMAT:
         raise InputError(f"{path} has format {index.get('format')!r}; this version reads {FORMAT!r}")
-    raw: dict[str, np.ndarray] = {}
     for shard in index["shards"]:
         if not (folder / shard).is_file():
             raise InputError(f"{folder} is not complete: {shard} is missing")
-        raw.update(load_file(folder / shard))
+    return index
+
+
+def part_names(index: Mapping[str, Any]) -> set[str]:
+    """The parts (first words of tensor names) that a folder holds."""
+    return set(index["parts"])
+
+
+def load_folder(folder: Path, *, part: str = "") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Tensors of a folder written by `save_folder` (quantised ones opened to float32) and its `about` record.
+
+    With `part` only tensors named `part.…` are read, and the part is taken off their names.
+    """
+    import torch
+    from safetensors import safe_open
+
+    index = read_index(folder)
+    start = f"{part}." if part else ""
+    raw: dict[str, np.ndarray] = {}
+    for shard in index["shards"]:
+        with safe_open(folder / shard, framework="np") as file:
+            raw.update({key: file.get_tensor(key) for key in file.keys() if key.startswith(start)})
     tensors: dict[str, torch.Tensor] = {}
     for name, entry in index["quantized"].items():
+        if not name.startswith(start):
+            continue
         packed = Packed(
             codes=raw.pop(f"{name}|codes"),
             scales_RG=raw.pop(f"{name}|scales"),
@@ -101,7 +122,7 @@ def load_folder(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         )
         tensors[name] = torch.from_numpy(dequantize(packed))
     tensors.update({name: torch.from_numpy(array) for name, array in raw.items()})
-    return tensors, index["about"]
+    return {name.removeprefix(start): value for name, value in tensors.items()}, index["about"]
 
 
 def _stored(
@@ -112,7 +133,7 @@ def _stored(
         plain = array.float() if array.is_floating_point() else array
         yield name, np.ascontiguousarray(plain.numpy())
         return
-    packed = quantize(array.float().numpy(), bits=bits, group=group)
-    quantized[name] = {"shape": list(packed.shape), "bits": packed.bits, "group": packed.group}
+    packed = quantize(array.float().numpy().reshape(-1, row_width(tuple(array.shape))), bits=bits, group=group)
+    quantized[name] = {"shape": list(array.shape), "bits": packed.bits, "group": packed.group}
     yield f"{name}|codes", packed.codes
     yield f"{name}|scales", packed.scales_RG

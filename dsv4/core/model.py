@@ -127,8 +127,8 @@ class LanguageCore(nn.Module):
         """
         self._check(token_ids_BT, embeds_BTD, cache, segments_BT, taps, index_loss)
         B, T = token_ids_BT.shape
-        start = cache.length if cache is not None else 0
         if positions_BT is None:
+            start = cache.length if cache is not None else 0
             positions_BT = torch.arange(start, start + T, device=token_ids_BT.device)[None]
         frame = make_frame(
             self.config,
@@ -141,18 +141,13 @@ class LanguageCore(nn.Module):
             compiled=self._compiled and not index_loss,
         )
         given_BTD = self.embedding(token_ids_BT) if embeds_BTD is None else embeds_BTD
-        x_BTD = rms_norm(given_BTD.to(compute_dtype(given_BTD)), eps=self.config.norm_eps)
+        x_BTND = self._lanes(given_BTD)
         shifts = self._shifts(token_ids_BT if memory_ids_BT is None else memory_ids_BT, frame)
-        x_BTND = x_BTD[:, :, None].expand(-1, -1, self.config.lanes.count, -1)
-        if self._compiled:
-            x_BTND = x_BTND.contiguous()  # as every later block gets it, so that the first is not compiled apart
         passed = self._step(x_BTND, shifts, frame, taps) if applies(self, given_BTD, frame) else None
         x_BTND, tapped, loads_LE, balance, index = passed or self._pass(x_BTND, shifts, frame, taps)
         if cache is not None:
             cache.advance(T)
-        if last_only:
-            x_BTND = x_BTND[:, -1:]
-        hidden_BTD = self.out_norm(x_BTND[:, :, 0] if self.hyper_out is None else self.hyper_out(x_BTND))
+        hidden_BTD = self._collapsed(x_BTND[:, -1:] if last_only else x_BTND)
         return CoreOutput(
             logits_BTV=self.logits(hidden_BTD) if logits else None,
             hidden_BTD=hidden_BTD,
@@ -250,6 +245,17 @@ class LanguageCore(nn.Module):
             yield
         finally:
             self._memory_open = True
+
+    def _lanes(self, given_BTD: Tensor) -> Tensor:
+        """The normalised embeddings on every residual lane."""
+        x_BTD = rms_norm(given_BTD.to(compute_dtype(given_BTD)), eps=self.config.norm_eps)
+        x_BTND = x_BTD[:, :, None].expand(-1, -1, self.config.lanes.count, -1)
+        # Compiled blocks get what later blocks get, so that the first one is not compiled apart.
+        return x_BTND.contiguous() if self._compiled else x_BTND
+
+    def _collapsed(self, x_BTND: Tensor) -> Tensor:
+        """The lanes as one stream behind the last norm: what the head reads."""
+        return self.out_norm(x_BTND[:, :, 0] if self.hyper_out is None else self.hyper_out(x_BTND))
 
     def _head_weight(self) -> Tensor:
         return self.embedding.weight if self.head is None else self.head.weight

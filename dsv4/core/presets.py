@@ -27,7 +27,7 @@ def nano(vocab_size: int = 8192) -> CoreConfig:
         hidden=384,
         reach=("sparse", "sparse", "sliding", "sparse", "sparse", "sliding"),
         attention=AttentionConfig(
-            heads=6, entry=128, rotated=32, q_rank=192, groups=2, o_rank=96, window=128, top_k=256,
+            heads=6, entry=128, rotated=32, q_rank=192, groups=2, o_rank=96, window=128, top_k=512,
             index_heads=4, index_size=32, index_rotated=16,
         ),
         experts=ExpertsConfig(count=8, chosen=2, inner=64, shared_inner=512),

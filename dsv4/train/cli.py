@@ -22,7 +22,9 @@ def main(args: argparse.Namespace) -> int:
     """Train; `args` has data, out, stages, minutes, steps, device, rows, size and seed. Returns the exit status."""
     data_dir, run_dir = Path(args.data), Path(args.out)
     if not (data_dir / "tokenizer.json").is_file():
-        raise InputError(f"no training data in '{data_dir}': make it with dsv4 data build --sources DIR --out {data_dir}")
+        raise InputError(
+            f"no training data in '{data_dir}': make it with dsv4 data build --sources DIR --out {data_dir}"
+        )
     stages = choose(args.stages)
     if args.minutes is not None and args.steps is not None:
         raise InputError("give --minutes or --steps, not both")

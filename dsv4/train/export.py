@@ -29,11 +29,10 @@ def main(args: argparse.Namespace) -> int:
 
 def export(run_dir: Path, tokenizer_file: Path, out: Path, *, policy: str = "nano", size: str = "nano") -> int:
     """Write the model folder and return the bytes of its weights; parts that the run does not have are left out."""
-    model = Model.fresh(Tokenizer.from_file(tokenizer_file), size=size)
-    found = load_parts(run_dir, model.parts())
-    if "core" not in found:
+    trained = {path.stem for path in (run_dir / "weights").glob("*.safetensors")}
+    if "core" not in trained:
         raise InputError(f"the run in '{run_dir}' has no trained core yet; finish its stage 'text' first")
-    model.eyes = model.eyes if "eyes" in found else None
-    model.head = model.head if "head" in found else None
+    model = Model.fresh(Tokenizer.from_file(tokenizer_file), size=size, keep=trained)
+    load_parts(run_dir, model.parts())
     about = {"name": "nano", "size": size, "stages": finished_stages(run_dir), "policy": policy}
     return model.save(out, policy=POLICIES[policy], about=about)

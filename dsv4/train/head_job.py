@@ -22,7 +22,7 @@ from dsv4.train.world import World
 
 DROP = 0.1  # share of rows that learn without a prompt, for guidance
 CLEAN_FIRST = 0.2  # share of clips whose first frame is given
-PICTURE_EVERY = 4  # one film step in so many is a step on pictures, which keeps names bound
+PICTURE_ROWS = 12  # rows of a picture step for one row of a clip step, about the same work
 
 
 class HeadJob:
@@ -37,13 +37,14 @@ class HeadJob:
         task: str,
         size: int,
         frames: int,
+        pictures: float,
         rows: int,
         seed: int,
         workers: int | None = None,
     ) -> None:
         assert model.head is not None
         self.core, self.head, self.world = model.core.eval(), model.head, world
-        self.task, self.size, self.frames = task, size, frames
+        self.task, self.size, self.frames, self.pictures = task, size, frames, pictures
         self.parts: dict[str, nn.Module] = {"head": model.head}
         self.trained: list[nn.Module] = [model.head]
         self.gentle: list[nn.Module] = []
@@ -51,15 +52,18 @@ class HeadJob:
         self.atlas = Atlas.load(data_dir, world.device)
         self.generator = torch.Generator(world.device).manual_seed(seed * 1000 + world.rank)
         count = workers_for(world.size) if workers is None else workers
-        # Clips are eight times a picture's work, so a film step on pictures takes more rows.
         self.feeders = {task: self._feeder(data_dir, task, rows, seed, count)}
         if task == "film":
-            self.feeders["paint"] = self._feeder(data_dir, "paint", rows * 4, seed + 7, max(1, count // 4) if count else 0)
+            self.feeders["paint"] = self._feeder(
+                data_dir, "paint", rows * PICTURE_ROWS, seed + 7, max(1, count // 4) if count else 0
+            )
         compile_head(model.head, world.device)
 
     def loss(self, step: int) -> dict[str, Tensor]:
         """Losses of the next batch."""
-        task = "paint" if self.task == "film" and step % PICTURE_EVERY == 0 else self.task
+        # Pictures among the clips keep names bound; their steps lie evenly among the others.
+        pictures = self.task == "film" and int((step + 1) * self.pictures) > int(step * self.pictures)
+        task = "paint" if pictures else self.task
         batch = self.feeders[task].next()
         with torch.no_grad(), autocast(self.world.device):
             clean = self._render(task, batch)

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from dsv4.train.optim import Average, Rates, make_optimizers, schedule, set_rates
 from dsv4.train.world import World
 
-
 GENTLE = 0.25
 
 
@@ -187,7 +186,9 @@ def save_checkpoint(
             state.update({f"optimizer|{i}|{j}|{key}": torch.as_tensor(value).cpu() for key, value in entry.items()})
     _write(folder / f"{slot}.safetensors", state)
     averaged = job.average.steps if job.average is not None else 0
-    _write_text(folder / "note.json", json.dumps({"slot": slot, "step": step, "elapsed": elapsed, "averaged": averaged}))
+    _write_text(
+        folder / "note.json", json.dumps({"slot": slot, "step": step, "elapsed": elapsed, "averaged": averaged})
+    )
     for old in folder.glob("*.safetensors"):
         if old.stem != slot:
             old.unlink()

@@ -36,7 +36,15 @@ class SeeJob:
     """Two kinds of pictures and a text batch a step; see `Job` in run.py for the attributes."""
 
     def __init__(
-        self, model: Model, world: World, data_dir: Path, *, seq_len: int, rows: int, seed: int, workers: int | None = None
+        self,
+        model: Model,
+        world: World,
+        data_dir: Path,
+        *,
+        seq_len: int,
+        rows: int,
+        seed: int,
+        workers: int | None = None,
     ) -> None:
         assert model.eyes is not None
         self.core, self.eyes, self.world = model.core, model.eyes, world
@@ -117,7 +125,7 @@ def look_loss(
     labels_BC: Tensor,
     place: int,
 ) -> Looked:
-    """Cross entropies of the answers to one picture a row, and of what is in each cell of the scenes, which come first."""
+    """Cross entropies of the answers to one picture a row, and of what is in each cell of the scenes, the first rows."""
     ids_BT, targets_BT = batch["ids"].long(), batch["targets"].long()
     embeds_BTD = core.embed(ids_BT)
     stop = PICTURE_START + features_BVD.shape[1]

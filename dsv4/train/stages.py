@@ -28,6 +28,7 @@ class Stage:
     task: str = "paint"  # of a head job: paint or film
     size: int = 64
     frames: int = 1
+    pictures: float = 0.25  # of a film job: the share of steps that are on pictures
 
     def rows(self, device: str) -> int:
         """Rows of a batch on one device."""
@@ -43,18 +44,32 @@ _TUNE = Rates(matrices=0.004, rest=5e-4)
 CURRICULUM: tuple[Stage, ...] = (
     Stage(name="text", job="text", gpu_minutes=6.0, cpu_minutes=60, gpu_rows=32, cpu_rows=8),
     Stage(name="see", job="see", gpu_minutes=3.5, cpu_minutes=40, gpu_rows=96, cpu_rows=8),
-    Stage(name="paint64", job="head", gpu_minutes=2.0, cpu_minutes=30, gpu_rows=256, cpu_rows=16, rates=_HEAD, hold=0.8),
-    Stage(name="paint128", job="head", gpu_minutes=3.5, cpu_minutes=30, gpu_rows=96, cpu_rows=8, rates=_HEAD, size=128),
+    Stage(
+        name="paint64", job="head", gpu_minutes=2.0, cpu_minutes=30, gpu_rows=1024, cpu_rows=16, rates=_HEAD, hold=0.8
+    ),
+    Stage(name="paint128", job="head", gpu_minutes=3.5, cpu_minutes=30, gpu_rows=256, cpu_rows=8, rates=_HEAD, size=128),
     Stage(
         name="film",
         job="head",
         gpu_minutes=4.5,
         cpu_minutes=40,
-        gpu_rows=32,
+        gpu_rows=64,
         cpu_rows=4,
         rates=_HEAD,
         task="film",
         frames=16,
+    ),
+    Stage(
+        name="together",
+        job="head",
+        gpu_minutes=2.0,
+        cpu_minutes=45,
+        gpu_rows=64,
+        cpu_rows=4,
+        rates=Rates(matrices=0.006, rest=6e-4),
+        task="film",
+        frames=16,
+        pictures=0.8,
     ),
     Stage(name="index", job="index", gpu_minutes=0.5, cpu_minutes=5, gpu_rows=16, cpu_rows=2, rates=_TUNE),
 )

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from dsv4.data.text import TextMixture
@@ -32,7 +31,15 @@ class TextJob:
     """Packed text batches through the core; see `Job` in run.py for the attributes."""
 
     def __init__(
-        self, model: Model, world: World, data_dir: Path, *, rows: int, seq_len: int, seed: int, workers: int | None = None
+        self,
+        model: Model,
+        world: World,
+        data_dir: Path,
+        *,
+        rows: int,
+        seq_len: int,
+        seed: int,
+        workers: int | None = None,
     ) -> None:
         self.core, self.world = model.core, world
         self.parts: dict[str, nn.Module] = {"core": model.core}

@@ -39,7 +39,13 @@ class Regression:
 
 
 def plan(**changes) -> StagePlan:
-    values = {"name": "fit", "steps": 40, "rates": Rates(matrices=0.02, rest=0.01), "warmup": 5, "checkpoint_minutes": 0.0}
+    values = {
+        "name": "fit",
+        "steps": 40,
+        "rates": Rates(matrices=0.02, rest=0.01),
+        "warmup": 5,
+        "checkpoint_minutes": 0.0,
+    }
     return StagePlan(**(values | changes))
 
 
