@@ -126,14 +126,12 @@ class LanguageCore(nn.Module):
         each expert), balance_loss (about 1 when even; to be weighted by the caller), index_loss (nats, mean of layers).
         """
         self._check(token_ids_BT, embeds_BTD, cache, segments_BT, taps, index_loss)
-        B, T = token_ids_BT.shape
         if positions_BT is None:
-            start = cache.length if cache is not None else 0
-            positions_BT = torch.arange(start, start + T, device=token_ids_BT.device)[None]
+            positions_BT = _counted_on(token_ids_BT, cache)
         frame = make_frame(
             self.config,
             positions_BT=positions_BT,
-            batch=B,
+            batch=token_ids_BT.shape[0],
             segments_BT=segments_BT,
             cache=cache,
             sparse=(self.sparse and not self.training) if sparse is None else sparse,
@@ -146,7 +144,7 @@ class LanguageCore(nn.Module):
         passed = self._step(x_BTND, shifts, frame, taps) if applies(self, given_BTD, frame) else None
         x_BTND, tapped, loads_LE, balance, index = passed or self._pass(x_BTND, shifts, frame, taps)
         if cache is not None:
-            cache.advance(T)
+            cache.advance(token_ids_BT.shape[1])
         hidden_BTD = self._collapsed(x_BTND[:, -1:] if last_only else x_BTND)
         return CoreOutput(
             logits_BTV=self.logits(hidden_BTD) if logits else None,
@@ -300,3 +298,9 @@ class LanguageCore(nn.Module):
             raise ValueError(f"taps are block numbers from 1 to {self.config.layers}, got {wrong}")
         if index_loss not in INDEX_LOSSES:
             raise ValueError(f"index_loss must be False, True, 'all' or 'chosen', got {index_loss!r}")
+
+
+def _counted_on(token_ids_BT: Tensor, cache: Cache | None) -> Tensor:
+    """Positions [1, T] from zero, or on from what the cache holds."""
+    start = cache.length if cache is not None else 0
+    return torch.arange(start, start + token_ids_BT.shape[1], device=token_ids_BT.device)[None]

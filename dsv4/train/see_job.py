@@ -125,7 +125,7 @@ def look_loss(
     labels_BC: Tensor,
     place: int,
 ) -> Looked:
-    """Cross entropies of the answers to one picture a row, and of what is in each cell of the scenes, the first rows."""
+    """Cross entropies of the answers to one picture a row, and of what is in the scenes' cells; scenes come first."""
     ids_BT, targets_BT = batch["ids"].long(), batch["targets"].long()
     embeds_BTD = core.embed(ids_BT)
     stop = PICTURE_START + features_BVD.shape[1]

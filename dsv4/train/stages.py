@@ -44,10 +44,7 @@ _TUNE = Rates(matrices=0.004, rest=5e-4)
 CURRICULUM: tuple[Stage, ...] = (
     Stage(name="text", job="text", gpu_minutes=6.0, cpu_minutes=60, gpu_rows=32, cpu_rows=8),
     Stage(name="see", job="see", gpu_minutes=3.5, cpu_minutes=40, gpu_rows=96, cpu_rows=8),
-    Stage(
-        name="paint64", job="head", gpu_minutes=2.0, cpu_minutes=30, gpu_rows=1024, cpu_rows=16, rates=_HEAD, hold=0.8
-    ),
-    Stage(name="paint128", job="head", gpu_minutes=3.5, cpu_minutes=30, gpu_rows=256, cpu_rows=8, rates=_HEAD, size=128),
+    Stage(name="paint", job="head", gpu_minutes=5.0, cpu_minutes=60, gpu_rows=1024, cpu_rows=16, rates=_HEAD),
     Stage(
         name="film",
         job="head",
