@@ -7,7 +7,7 @@ READY := .venv/.ready
 HOST ?= 127.0.0.1
 PORT ?= 7860
 
-.PHONY: help app setup test lint types bench wheel lock clean
+.PHONY: help app setup test lint types bench browser wheel lock clean
 
 help:
 	@echo "make app     open the studio at http://$(HOST):$(PORT)"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint    check style"
 	@echo "make types   check types"
 	@echo "make bench   measure the shipped model on this machine"
+	@echo "make browser walk through the page in a real Chromium"
 	@echo "make setup   only make .venv, for example before going offline"
 	@echo "make wheel   build dist/*.whl"
 	@echo "make lock    resolve requirements.in again"
@@ -36,6 +37,9 @@ types: $(READY)
 
 bench: $(READY)
 	$(BIN)/python bench/verbs.py
+
+browser: $(READY)
+	$(BIN)/python -m tests.browser.walk
 
 wheel: $(READY)
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .

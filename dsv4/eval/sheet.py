@@ -14,15 +14,15 @@ import numpy as np
 from dsv4._parts import part
 from dsv4.results import check_output
 
-ICONS = ("red heart icon", "camera icon", "green leaf icon in a circle", "star icon and moon icon")
+ICONS = ("red heart icon", "camera icon", "three heart icons", "star icon in a circle")
 DRAWINGS = ("a tiger", "a rocket", "a blue circle above a red square", "a slice of pizza")
 PICTURES = (
-    "a tiger on a mint background",
-    "a rocket to the left of a red apple on a sky blue background",
     "a blue circle above a red square",
-    "an owl, a cactus and a guitar on a beige background, flat style",
+    "three green stars on a yellow background",
+    "a rocket to the left of a red apple on a sky blue background",
+    "a purple diamond to the left of an orange triangle on a black background",
 )
-CLIPS = ("a soccer ball bouncing", "a fish moving left on a navy background")
+CLIPS = ("a red circle moving right", "a soccer ball bouncing")
 CLIP_FRAMES = (0, 5, 10, 15)
 CELL, MARGIN, LABEL = 192, 12, 34
 
