@@ -69,7 +69,8 @@ class Model:
 
         tensors, about = load_folder(folder, part="core")
         size, parts = about["size"], part_names(read_index(folder))
-        core = _fresh_core(Tokenizer.from_file(folder / "tokenizer.json"), size)
+        tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
+        core = _fresh_core(tokenizer, size)
         core.load_state_dict(tensors)
 
         def later(name: str) -> Callable[[], Any]:
@@ -82,7 +83,7 @@ class Model:
 
         core.eval().requires_grad_(False)
         built = {name: later(name) for name in ("eyes", "head") if name in parts}
-        return cls(tokenizer=Tokenizer.from_file(folder / "tokenizer.json"), core=core, about=about, **built)
+        return cls(tokenizer=tokenizer, core=core, about=about, **built)
 
     def save(self, folder: Path, *, policy: Any, about: dict[str, Any]) -> int:
         """Write weights (quantised by `policy`) and tokenizer; return the bytes of weights."""

@@ -195,9 +195,10 @@ class Studio:
 
     def _closed_in_answers(self) -> Any:
         from dsv4.engine.constraint import Closed
+        from dsv4.tokenizer import CONTROLS
 
         tokenizer = self.model.tokenizer
-        named = ("<|bos|>", "<|pad|>", "<|user|>", "<|assistant|>", "<|system|>", "<|image|>", "<|svg|>", "<|paint|>")
+        named = [name for name in CONTROLS if name not in ("<|eos|>", "<think>", "</think>")]
         first = tokenizer.svg_offset
         closed = [tokenizer.id_of(name) for name in named] + list(range(first, first + tokenizer.svg_size))
         return Closed(closed, vocab_size=tokenizer.vocab_size)

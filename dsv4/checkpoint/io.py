@@ -1,12 +1,14 @@
 """Read and write a model folder: safetensors shards of bounded size, quantised group by group.
 
-A folder holds `model.json` (format, what is quantised and how) and `weights-00000.safetensors` and on. A quantised
-tensor `name` is stored as `name|codes` (uint8) and `name|scales` (float16); its shape, bits and group stand in
-`model.json`. Everything else is stored as it is. Only safetensors are read: nothing in a folder can run code.
+A folder holds `model.json` (format, what is quantised and how, a digest of every shard, so that it tells models apart)
+and `weights-00000.safetensors` and on. A quantised tensor `name` is stored as `name|codes` (uint8) and `name|scales`
+(float16); its shape, bits and group stand in `model.json`. Everything else is stored as it is. Only safetensors are
+read: nothing in a folder can run code.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -39,8 +41,9 @@ def save_folder(
     from safetensors.numpy import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
-    index: dict[str, Any] = {"format": FORMAT, "about": dict(about), "parts": [], "shards": [], "quantized": {}}
-    index["parts"] = sorted({name.split(".", 1)[0] for name in tensors})
+    parts = sorted({name.split(".", 1)[0] for name in tensors})
+    index: dict[str, Any] = {"format": FORMAT, "about": dict(about), "parts": parts}
+    index |= {"shards": [], "digests": [], "quantized": {}}
     shard: dict[str, np.ndarray] = {}
     held = written = 0
 
@@ -54,14 +57,15 @@ def save_folder(
         os.replace(temporary, folder / name)
         written += (folder / name).stat().st_size
         index["shards"].append(name)
+        index["digests"].append(hashlib.sha256((folder / name).read_bytes()).hexdigest())
         shard, held = {}, 0
 
     for name, tensor in tensors.items():
-        parts = dict(_stored(name, tensor, policy(name, tuple(tensor.shape)), group, index["quantized"]))
-        size = sum(part.nbytes for part in parts.values())
+        stored = dict(_stored(name, tensor, policy(name, tuple(tensor.shape)), group, index["quantized"]))
+        size = sum(part.nbytes for part in stored.values())
         if held and held + size > SHARD_BYTES - 100_000:
             flush()
-        shard.update(parts)
+        shard.update(stored)
         held += size
     flush()
     for stale in folder.glob("weights-*.safetensors"):
@@ -131,7 +135,7 @@ def _stored(
     array = tensor.detach().cpu()
     if bits is None:
         plain = array.float() if array.is_floating_point() else array
-        yield name, np.ascontiguousarray(plain.numpy())
+        yield name, plain.contiguous().numpy()
         return
     packed = quantize(array.float().numpy().reshape(-1, row_width(tuple(array.shape))), bits=bits, group=group)
     quantized[name] = {"shape": list(array.shape), "bits": packed.bits, "group": packed.group}

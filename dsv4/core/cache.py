@@ -116,10 +116,3 @@ class Cache:
         twin._memory_ids = None if self._memory_ids is None else self._memory_ids.clone()
         twin._tails = {layer: tail.clone() for layer, tail in self._tails.items()}
         return twin
-
-    def bytes_held(self) -> int:
-        """Bytes of all storage, used or not."""
-        tensors = [*self._entries, *(kept for kept in self._index_keys if kept is not None), *self._tails.values()]
-        if self._memory_ids is not None:
-            tensors.append(self._memory_ids)
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

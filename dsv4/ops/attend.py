@@ -16,7 +16,7 @@ from torch import Tensor
 from dsv4.ops.numbers import wide
 
 if TYPE_CHECKING or torch.cuda.is_available():  # only used there, and slow to import
-    from torch.nn.attention.flex_attention import BlockMask, flex_attention
+    from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 TILE = 512
 
@@ -60,8 +60,9 @@ def _weights(scores_BQHS: Tensor, sink_H: Tensor, seen: Tensor | None, size: int
 def attend_flex(q_BQHD: Tensor, entries_BSD: Tensor, sink_H: Tensor, mask: BlockMask) -> Tensor:
     """`attend` through FlexAttention: the sink scales the output by e^lse / (e^lse + e^sink)."""
     entries_B1SD = entries_BSD[:, None]
-    out_BHQD, lse_BHQ = flex_attention(
-        q_BQHD.transpose(1, 2), entries_B1SD, entries_B1SD, block_mask=mask, enable_gqa=True, return_lse=True
+    aux = AuxRequest(lse=True)
+    out_BHQD, extra = flex_attention(
+        q_BQHD.transpose(1, 2), entries_B1SD, entries_B1SD, block_mask=mask, enable_gqa=True, return_aux=aux
     )
-    kept_BHQ = torch.sigmoid(lse_BHQ - sink_H.float()[:, None])
+    kept_BHQ = torch.sigmoid(extra.lse - sink_H.float()[:, None])
     return (out_BHQD * kept_BHQ[..., None].to(out_BHQD.dtype)).transpose(1, 2)

@@ -112,7 +112,8 @@ def finished_stages(run_dir: Path) -> list[str]:
 
 def run_stage(job: Job, plan: StagePlan, world: World, run_dir: Path) -> dict[str, float]:
     """Train `job` to the end of `plan`, resuming from its checkpoint if there is one; return the last losses."""
-    world.same(parameter for part in job.parts.values() for parameter in part.parameters())
+    # Buffers too: a router's bias is one, and processes with different ones would route apart.
+    world.same(tensor for part in job.parts.values() for tensor in (*part.parameters(), *part.buffers()))
     optimizers = make_optimizers(job.trained, plan.rates) + make_optimizers(job.gentle, plan.rates, share=GENTLE)
     parameters = [p for module in [*job.trained, *job.gentle] for p in module.parameters() if p.requires_grad]
     checkpoint = run_dir / plan.name

@@ -37,7 +37,7 @@ class World:
         torch._foreach_copy_(gradients, list(_views(flat, gradients)))
 
     def mean(self, value: Tensor) -> Tensor:
-        """The mean of `value` over the world (in place of nothing: a new tensor)."""
+        """The mean of `value` over the world, as a new tensor."""
         if self.size == 1:
             return value
         total = value.detach().clone().float()

@@ -103,3 +103,30 @@ def test_norm_in_two_formats() -> None:
     mixed = module(x.bfloat16())
     assert mixed.dtype == torch.bfloat16 and (mixed.float() - expected).abs().max() < 0.05
     assert (rms_norm(torch.ones(4)) - 1).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("window", [None, 40])
+def test_flex_equals_the_plain_form_outputs_and_gradients(monkeypatch, window) -> None:
+    """The formula of the fast path in its eager form; the fused kernels themselves need a GPU."""
+    from torch.nn.attention import flex_attention as flex
+
+    from dsv4.ops import attend as module
+    from dsv4.ops import visible as masks
+
+    monkeypatch.setattr(flex, "_validate_device", lambda *tensors: None)  # refuses gradients on a CPU
+    monkeypatch.setattr(module, "AuxRequest", flex.AuxRequest, raising=False)
+    monkeypatch.setattr(module, "flex_attention", flex.flex_attention, raising=False)
+    monkeypatch.setattr(masks, "create_block_mask", flex.create_block_mask, raising=False)
+    segments = (torch.arange(128) // 50).expand(2, -1)
+    places = torch.arange(128)
+    seen = visible(places, places, window=window, segments=(segments, segments))
+    mask = masks.flex_mask(segments, batch=2, length=128, window=window, device=torch.device("cpu"))
+    found = []
+    for run in (lambda *given: attend(*given, seen), lambda *given: module.attend_flex(*given, mask)):
+        given = [normal(2, 128, 3, 16).float(), normal(2, 128, 16, seed=1).float(), normal(3, seed=2).float()]
+        given = [one.requires_grad_() for one in given]
+        out = run(*given)
+        (out * normal(2, 128, 3, 16, seed=4).float()).sum().backward()
+        found.append([out.detach(), *(one.grad for one in given)])
+    for plain, fast in zip(*found, strict=True):
+        torch.testing.assert_close(fast, plain, rtol=0, atol=2e-4)

@@ -1,0 +1,60 @@
+"""The whole way on a tiny world: data, every stage of the curriculum, a second call that resumes, export, use."""
+
+import argparse
+import json
+import shutil
+
+import pytest
+import torch
+
+from dsv4.data.builder import build
+from dsv4.studio import Studio
+from dsv4.train import cli
+from dsv4.train.export import export
+from dsv4.train.see_job import GRID, cell_labels
+from dsv4.train.stages import CURRICULUM
+from tests import picture_world
+from tests.data.conftest import write_sources
+
+
+def arguments(data, out) -> argparse.Namespace:
+    return argparse.Namespace(
+        data=str(data), out=str(out), stages=None, minutes=None, steps=1, rows=2, workers=0, seed=0, device="cpu",
+        model_size="micro",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """A data folder with words, icons, things and letters."""
+    folder = tmp_path_factory.mktemp("curriculum")
+    sources = write_sources(folder / "sources")
+    pictures = picture_world.write_sources(folder / "pictures")
+    for name in ("things.jsonl.zst", "things_shaded.webp"):
+        shutil.copy(pictures / name, sources / name)
+    build(sources, folder / "data", tell=lambda line: None)
+    return folder / "data"
+
+
+def test_every_stage_runs_resumes_and_ends_in_a_model_that_answers(world, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert cli.main(arguments(world, run)) == 0
+    assert json.loads((run / "run.json").read_text())["finished"] == [stage.name for stage in CURRICULUM]
+    losses = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert {row["stage"] for row in losses} == {stage.name for stage in CURRICULUM}
+    assert all(0 < row["loss"] < 100 for row in losses)
+    before = (run / "log.jsonl").read_text()
+    assert cli.main(arguments(world, run)) == 0
+    assert (run / "log.jsonl").read_text() == before
+    export(run, world / "tokenizer.json", tmp_path / "model", size="micro")
+    studio = Studio.load(tmp_path / "model")
+    assert studio.svg("heart icon", max_tokens=40).text.startswith("<svg")
+    assert studio.image("a tiger", steps=1, size=64).array.shape == (64, 64, 3)
+
+
+def test_cells_name_the_topmost_thing_over_their_middle():
+    sprites = torch.tensor([[4, 9, -1]])
+    places = torch.tensor([[[0.5, 0.5, 1.2, 0.0], [0.25, 0.25, 0.4, 0.0], [0.9, 0.9, 1.0, 0.0]]])
+    grid = cell_labels(sprites, places, nothing=77).view(GRID, GRID)
+    assert grid[7, 7] == 4 and grid[1, 1] == 9 and grid[2, 2] == 9 and grid[3, 3] == 4
+    assert (cell_labels(sprites.fill_(-1), places, nothing=77) == 77).all()
