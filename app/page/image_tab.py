@@ -42,7 +42,9 @@ def image_tab(desk: Desk) -> ImageTab:
             )
             chips(EXAMPLES, prompt)
             seed, dice = seed_row()
-            size = gr.Radio(list(SIZES), value=128, label="Size in pixels")
+            size = gr.Radio(
+                list(SIZES), value=128, label="Size in pixels", info=f"painted at {PAINTED_SIDE} and enlarged"
+            )
             steps, guidance = step_sliders()
             buttons = controls("Paint")
         with gr.Column(scale=4):

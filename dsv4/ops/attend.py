@@ -64,5 +64,6 @@ def attend_flex(q_BQHD: Tensor, entries_BSD: Tensor, sink_H: Tensor, mask: Block
     out_BHQD, extra = flex_attention(
         q_BQHD.transpose(1, 2), entries_B1SD, entries_B1SD, block_mask=mask, enable_gqa=True, return_aux=aux
     )
+    assert extra.lse is not None  # it was asked for
     kept_BHQ = torch.sigmoid(extra.lse - sink_H.float()[:, None])
     return (out_BHQD * kept_BHQ[..., None].to(out_BHQD.dtype)).transpose(1, 2)
