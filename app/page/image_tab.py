@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from dsv4.limits import RANGES, SIZES
+from dsv4.limits import PAINTED_SIDE, RANGES, SIZES
 from dsv4.results import Picture, Progress
 
 from . import look
