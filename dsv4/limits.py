@@ -28,7 +28,7 @@ RANGES: dict[str, Range] = {
     "guidance": Range(low=1, high=10, whole=False),
     "seconds": Range(low=0.25, high=4, whole=False, unit=" seconds"),
 }
-SIZES = (64, 128, 192, 256)  # sides of a picture in pixels; enlarged from PAINTED_SIDE
+SIZES = (64, 128, 192, 256)  # sides of a picture in pixels; enlarged from PAINTED_SIZE
 PAINTED_SIZE = 64  # side that nano paints at; other sizes are enlarged from it
 CLIP_SIZE = 64  # side of a clip in pixels
 CLIP_FPS = 8

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from dsv4.limits import PAINTED_SIDE, RANGES, SIZES
+from dsv4.limits import PAINTED_SIZE, RANGES, SIZES
 from dsv4.results import Picture, Progress
 
 from . import look
@@ -43,7 +43,7 @@ def image_tab(desk: Desk) -> ImageTab:
             chips(EXAMPLES, prompt)
             seed, dice = seed_row()
             size = gr.Radio(
-                list(SIZES), value=128, label="Size in pixels", info=f"painted at {PAINTED_SIDE} and enlarged"
+                list(SIZES), value=128, label="Size in pixels", info=f"painted at {PAINTED_SIZE} and enlarged"
             )
             steps, guidance = step_sliders()
             buttons = controls("Paint")
