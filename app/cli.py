@@ -148,6 +148,7 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     nano = _command(train.add_subparsers(metavar="model", title="models"), "nano", "from nothing", "nano:train")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
     nano.add_argument("--out", required=True, metavar="DIR", help="folder of the run; an interrupted one goes on")
+    nano.add_argument("--start", metavar="FOLDER", help="begin with the weights of this model folder")
     nano.add_argument("--stages", metavar="LIST", help="only these stages, with commas between")
     length = nano.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="minutes for all stages together")

@@ -6,7 +6,8 @@ Every pixel gathers its four texels from packed mips, so that one compiled kerne
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def render_clips(batch: Mapping[str, Tensor], atlas: Atlas, size: int, frames: i
 
 def cut_out(sprite_B: Tensor, place_B4: Tensor, atlas: Atlas, size: int) -> Tensor:
     """One actor a row over nothing: premultiplied float32 [B, 4, size, size] in 0..1."""
-    return torch.stack(_sample(sprite_B, place_B4.float(), atlas, size), dim=1)
+    return torch.stack(_actor(sprite_B, place_B4.float(), atlas, size), dim=1)
 
 
 def to_bytes(pictures: Tensor) -> Tensor:
@@ -56,21 +57,33 @@ def _draw(sprite_BN: Tensor, place_BN4: Tensor, ground_B3: Tensor, atlas: Atlas,
     ground = ground_B3.float() / 255
     channels = [ground[:, channel, None, None] for channel in range(3)]
     for actor in range(sprite_BN.shape[1]):
-        *colours, alpha = _sample(sprite_BN[:, actor], place_BN4[:, actor], atlas, size)
+        *colours, alpha = _actor(sprite_BN[:, actor], place_BN4[:, actor], atlas, size)
         channels = [over + below * (1 - alpha) for over, below in zip(colours, channels, strict=True)]
     return torch.stack(channels, dim=1) * 2 - 1
 
 
-def _sample(sprite_B: Tensor, place_B4: Tensor, atlas: Atlas, size: int) -> list[Tensor]:
+def _actor(sprite_B: Tensor, place_B4: Tensor, atlas: Atlas, size: int) -> list[Tensor]:
     """Premultiplied red, green, blue and alpha, each [B, size, size] in 0..1; zero where the actor is not."""
+    sample = _compiled_sample() if atlas.packed.is_cuda else _sample
+    return sample(sprite_B, place_B4, atlas.packed, atlas.side, atlas.count, size)
+
+
+@cache
+def _compiled_sample() -> Callable[..., list[Tensor]]:
+    return torch.compile(_sample, dynamic=False)
+
+
+def _sample(
+    sprite_B: Tensor, place_B4: Tensor, packed: Tensor, full: int, sprites: int, size: int
+) -> list[Tensor]:
     x, y, scale, turn = (place_B4[:, part, None, None] for part in range(4))
     # The level whose texels are about as large as a pixel, rather smaller than larger: blur shows more than aliasing.
-    texels = atlas.side / (scale * size)
+    texels = full / (scale * size)
     level = (torch.log2(texels) - 0.25).round().clamp(0, LEVELS - 1).long()
-    side = torch.div(atlas.side, 2**level, rounding_mode="floor")
+    side = full >> level
     start = torch.zeros_like(level)
     for number in range(1, LEVELS):
-        start = start + (level >= number) * (atlas.count * (atlas.side >> (number - 1)) ** 2)
+        start = start + (level >= number) * (sprites * (full >> (number - 1)) ** 2)
     start = start + sprite_B.clamp(min=0).long()[:, None, None] * side * side
 
     pixel = (torch.arange(size, device=place_B4.device) + 0.5) / size
@@ -87,7 +100,7 @@ def _sample(sprite_B: Tensor, place_B4: Tensor, atlas: Atlas, size: int) -> list
             weight = (1 - (u - column).abs()) * (1 - (v - row).abs())
             inside = (column >= 0) & (column < side) & (row >= 0) & (row < side) & there
             column, row = column.clamp(min=0).minimum(side - 1), row.clamp(min=0).minimum(side - 1)
-            texel = atlas.packed[start + row.long() * side + column.long()]
+            texel = packed[start + row.long() * side + column.long()]
             weight = weight * inside / 255
             total = [kept + ((texel >> 8 * part) & 255) * weight for part, kept in enumerate(total)]
     return total

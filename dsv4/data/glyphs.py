@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -124,30 +125,54 @@ def render_text(batch: Mapping[str, torch.Tensor], sheets: GlyphSheets, size: in
 
     Raises ValueError when the batch was laid out for another size.
     """
-    import torch
-
     columns_B2LX, line_BY, row_BY = batch["columns"], batch["line"].long(), batch["row"]
     if columns_B2LX.shape[-1] != size:
         raise ValueError(f"these lines are laid out for {columns_B2LX.shape[-1]} px, not for {size}")
-    scale_BY1 = batch["scale"].gather(1, line_BY)[:, :, None]
+    cover = _compiled_cover() if sheets.packed.is_cuda else _cover
+    cover_BYX = cover(
+        columns_B2LX, line_BY, row_BY, batch["scale"], batch["face"], sheets.packed, sheets.faces, sheets.width
+    )
+    cover_B1YX = cover_BYX.clamp(0, 1)[:, None]
+    ink, paper = (batch[name].float()[:, :, None, None] / 127.5 - 1 for name in ("ink", "paper"))
+    return paper + (ink - paper) * cover_B1YX
+
+
+@cache
+def _compiled_cover() -> Callable[..., torch.Tensor]:
+    import torch
+
+    return torch.compile(_cover, dynamic=False)
+
+
+def _cover(
+    columns_B2LX: torch.Tensor,
+    line_BY: torch.Tensor,
+    row_BY: torch.Tensor,
+    scale_BL: torch.Tensor,
+    face_B: torch.Tensor,
+    packed: torch.Tensor,
+    faces: int,
+    width_all: int,
+) -> torch.Tensor:
+    """How much of every pixel is ink, not yet cut off at one: [B, Y, X]."""
+    import torch
+
+    scale_BY1 = scale_BL.gather(1, line_BY)[:, :, None]
     level = (-torch.log2(scale_BY1) - 0.25).round().clamp(0, LEVELS - 1).long()
-    zoom = 2**level
-    height, width = HEIGHT // zoom, sheets.width // zoom
+    zoom, height, width = 1 << level, HEIGHT >> level, width_all >> level
     start = torch.zeros_like(level)
     for number in range(1, LEVELS):
-        whole = sheets.faces * HEIGHT * sheets.width // 4 ** (number - 1)
+        whole = faces * HEIGHT * width_all // 4 ** (number - 1)
         start = start + (level >= number) * whole
-    start = start + batch["face"].long()[:, None, None] * height * width
+    start = start + face_B.long()[:, None, None] * height * width
     v = (row_BY[:, :, None] + 0.5) / zoom - 0.5
     cover = torch.zeros((), device=row_BY.device)
     for parity in (0, 1):
-        picked = line_BY[:, :, None].expand(-1, -1, size)
+        picked = line_BY[:, :, None].expand(-1, -1, columns_B2LX.shape[-1])
         at_BYX = columns_B2LX[:, parity].gather(1, picked)
         u = torch.where(at_BYX < 0, -9.0, (at_BYX + 0.5) / zoom - 0.5)
-        cover = cover + _bilinear(sheets.packed, start, u, v, width, height)
-    cover_B1YX = cover.clamp(0, 1)[:, None]
-    ink, paper = (batch[name].float()[:, :, None, None] / 127.5 - 1 for name in ("ink", "paper"))
-    return paper + (ink - paper) * cover_B1YX
+        cover = cover + _bilinear(packed, start, u, v, width, height)
+    return cover
 
 
 def _bilinear(

@@ -20,6 +20,8 @@ LINES = 4
 CHARACTERS_A_PAGE = 56
 SMALLEST, LARGEST = 24, 92  # font sizes in pixels
 MARGIN = 8
+PATCH = 16  # sides of the patches that eyes begin with
+NO_LETTER = 95  # behind the 95 printable characters
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z'-]{0,12}")
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
@@ -78,7 +80,8 @@ class Page:
 
     columns: float32 [B, 2, L, X], the strip's column for each pixel column, even and odd letters apart, -1 for none;
     line: int32 [B, Y] and row: float32 [B, Y], which line a pixel row crosses and at which row of the strip;
-    scale: float32 [B, L] pixels a strip pixel; face: int32 [B]; ink, paper: uint8 [B, 3].
+    scale: float32 [B, L] pixels a strip pixel; face: int32 [B]; ink, paper: uint8 [B, 3];
+    letters: int32 [B, L, X / PATCH], the character over the middle of each patch's columns, NO_LETTER for none.
     """
 
     columns: np.ndarray
@@ -88,6 +91,7 @@ class Page:
     face: np.ndarray
     ink: np.ndarray
     paper: np.ndarray
+    letters: np.ndarray
 
     @classmethod
     def empty(cls, rows: int) -> Page:
@@ -100,11 +104,13 @@ class Page:
             face=np.zeros(rows, np.int32),
             ink=np.zeros((rows, 3), np.uint8),
             paper=np.full((rows, 3), 255, np.uint8),
+            letters=np.full((rows, LINES, SIDE // PATCH), NO_LETTER, np.int32),
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays by name, as a batch holds them."""
-        return {name: getattr(self, name) for name in ("columns", "line", "row", "scale", "face", "ink", "paper")}
+        names = ("columns", "line", "row", "scale", "face", "ink", "paper", "letters")
+        return {name: getattr(self, name) for name in names}
 
 
 def print_lines(page: Page, index: int, lines: Sequence[str], faces: Faces, face: int, rng: random.Random) -> None:
@@ -139,6 +145,7 @@ def print_lines(page: Page, index: int, lines: Sequence[str], faces: Faces, face
         page.row[index, low:high] = (np.arange(low, high) + 0.5 - top) / scale - 0.5
         pens = left + scale * (PAD + np.concatenate([[0.0], np.cumsum(advance)[:-1]]))
         _lay(page.columns[index, :, number], pens, faces.starts_AG[face, code], advance, scale)
+        page.letters[index, number] = _letters(code, pens, pens[-1] + scale * advance[-1])
         top += HEIGHT * scale + leading
     page.ink[index], page.paper[index] = _colours(rng)
 
@@ -151,6 +158,14 @@ def _lay(columns_2X: np.ndarray, pens: np.ndarray, starts: np.ndarray, advances:
     for letter, (low, high) in enumerate(zip(lows.tolist(), highs.tolist(), strict=True)):
         at = starts[letter] + (middle[low:high] - pens[letter]) / scale - 0.5
         columns_2X[letter % 2, low:high] = np.maximum(at, 0)
+
+
+def _letters(codes: np.ndarray, pens: np.ndarray, end: float) -> np.ndarray:
+    """Which character stands over the middle of each patch's columns; spaces are none."""
+    middle = (np.arange(SIDE // PATCH) + 0.5) * PATCH
+    place = np.searchsorted(pens, middle, side="right") - 1
+    found = codes[place.clip(0)].astype(np.int32)
+    return np.where((place < 0) | (middle >= end) | (found == 0), NO_LETTER, found)
 
 
 def _colours(rng: random.Random) -> tuple[list[int], list[int]]:

@@ -33,6 +33,8 @@ def main(args: argparse.Namespace) -> int:
     torch.manual_seed(args.seed)
     try:
         model = Model.fresh(Tokenizer.from_file(data_dir / "tokenizer.json"), size=args.model_size)
+        if args.start is not None:
+            start_from(Path(args.start), model)
         for part in model.parts().values():
             part.to(world.device)
         for stage in stages:
@@ -40,6 +42,18 @@ def main(args: argparse.Namespace) -> int:
     finally:
         world.close()
     return 0
+
+
+def start_from(folder: Path, model: Model) -> None:
+    """Give `model` the weights of a model folder, opened from their integers; both need the same tokenizer and size."""
+    found = Model.load(folder)
+    if found.tokenizer.fingerprint != model.tokenizer.fingerprint:
+        raise InputError(f"'{folder}' was trained with another tokenizer than the data's; build the data again")
+    if found.about["size"] != model.about["size"]:
+        raise InputError(f"'{folder}' holds a model of size {found.about['size']}, not {model.about['size']}")
+    given = model.parts()
+    for name, module in found.parts().items():
+        given[name].load_state_dict(module.state_dict())
 
 
 def _share(stages: list[Stage], stage: Stage, world: World, minutes: float | None) -> float | None:
@@ -69,7 +83,9 @@ def _run(
     if args.rows is not None:
         stage = dataclasses.replace(stage, cpu_rows=args.rows, gpu_rows=args.rows)
     minutes = None if args.steps is not None else share or stage.minutes(device)
-    plan = StagePlan(name=stage.name, minutes=minutes, steps=args.steps, rates=stage.rates, hold=stage.hold)
+    plan = StagePlan(
+        name=stage.name, minutes=minutes, steps=args.steps, rates=stage.rates, hold=stage.hold, gentle=stage.gentle
+    )
     job = make_job(stage, model, world, data_dir, seed=args.seed, workers=args.workers)
     try:
         run_stage(job, plan, world, run_dir)

@@ -1,10 +1,11 @@
-"""Stages `paint` and `film`: the head learns pictures and clips from the states of a frozen core.
+"""Stages `paint`, `film` and `together`: the head learns pictures and clips from the states of a frozen core.
 
 Shape letters: B rows, T prompt tokens, F frames, H and W pixels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -17,12 +18,14 @@ from dsv4.data.pictures import PictureStream
 from dsv4.model import Model, tap_blocks
 from dsv4.train.feeder import Feeder, workers_for
 from dsv4.train.optim import Average
-from dsv4.train.precision import autocast, compile_head, eager
+from dsv4.train.precision import autocast, compile_core, compile_head
+from dsv4.train.stages import PATCHES, HeadKind
+from dsv4.train.step import Batch
 from dsv4.train.world import World
 
 DROP = 0.1  # share of rows that learn without a prompt, for guidance
 CLEAN_FIRST = 0.2  # share of clips whose first frame is given
-PICTURE_ROWS = 12  # rows of a picture step for one row of a clip step, about the same work
+GOLDEN = 0.5 * (5**0.5 - 1)
 
 
 class HeadJob:
@@ -34,17 +37,13 @@ class HeadJob:
         world: World,
         data_dir: Path,
         *,
-        task: str,
-        size: int,
-        frames: int,
-        pictures: float,
+        kinds: Mapping[str, HeadKind],
         rows: int,
         seed: int,
         workers: int | None = None,
     ) -> None:
         assert model.head is not None
-        self.core, self.head, self.world = model.core.eval(), model.head, world
-        self.task, self.size, self.frames, self.pictures = task, size, frames, pictures
+        self.core, self.head, self.world, self.kinds = model.core.eval(), model.head, world, kinds
         self.parts: dict[str, nn.Module] = {"head": model.head}
         self.trained: list[nn.Module] = [model.head]
         self.gentle: list[nn.Module] = []
@@ -52,38 +51,60 @@ class HeadJob:
         self.atlas = Atlas.load(data_dir, world.device)
         self.generator = torch.Generator(world.device).manual_seed(seed * 1000 + world.rank)
         count = workers_for(world.size) if workers is None else workers
-        self.feeders = {task: self._feeder(data_dir, task, rows, seed, count)}
-        if task == "film":
-            self.feeders["paint"] = self._feeder(
-                data_dir, "paint", rows * PICTURE_ROWS, seed + 7, max(1, count // 4) if count else 0
-            )
+        share = max(1, count // len(kinds)) if count else 0
+        self.feeders = {
+            name: self._feeder(data_dir, kind, max(1, rows * PATCHES // kind.patches), seed + number, share)
+            for number, (name, kind) in enumerate(kinds.items())
+        }
+        compile_core(model.core, world.device)
         compile_head(model.head, world.device)
 
-    def loss(self, step: int) -> dict[str, Tensor]:
-        """Losses of the next batch."""
-        # Pictures among the clips keep names bound; their steps lie evenly among the others.
-        pictures = self.task == "film" and int((step + 1) * self.pictures) > int(step * self.pictures)
-        task = "paint" if pictures else self.task
-        batch = self.feeders[task].next()
-        with torch.no_grad(), autocast(self.world.device):
-            clean = self._render(task, batch)
-            clean_B3FHW = clean[:, :, None] if clean.ndim == 4 else clean
-            with eager():  # few kernels beside the head's, and many shapes
-                taps = self._read_prompt(batch["ids"].long())
-        rows = clean_B3FHW.shape[0]
-        draws = {
-            "sigma_B": part("generation").noise_levels(
-                "clip" if task == "film" else "picture", rows, generator=self.generator, device=self.world.device
-            ),
-            "drop_B": self._chance(rows, DROP),
-            "clean_first_B": self._chance(rows, CLEAN_FIRST) if task == "film" else None,
-            "noise_B3FHW": torch.randn(clean_B3FHW.shape, generator=self.generator, device=self.world.device),
-        }
-        with autocast(self.world.device):
-            loss = head_loss(self.head, taps, batch["mask"].bool(), clean_B3FHW, **draws)
-        return {"loss": loss, task: loss}
+    def kind(self, step: int) -> str:
+        """The kinds by their shares, each spread evenly over the steps."""
+        place = (step * GOLDEN) % 1 * sum(kind.share for kind in self.kinds.values())
+        for name, kind in self.kinds.items():
+            place -= kind.share
+            if place < 0:
+                return name
+        return next(iter(self.kinds))
 
-    def after_step(self, step: int) -> None:
+    def batch(self, kind: str) -> Batch:
+        """The next scenes and prompts of a kind, with noise and chances."""
+        asked, batch = self.kinds[kind], self.feeders[kind].next()
+        rows, device = batch["ids"].shape[0], self.world.device
+        shape = (rows, 3, asked.frames, asked.size, asked.size)
+        levels = part("generation").noise_levels
+        batch["sigma"] = levels(
+            "clip" if asked.frames > 1 else "picture", rows, generator=self.generator, device=device
+        )
+        batch["drop"] = self._chance(rows, DROP)
+        batch["clean_first"] = self._chance(rows, CLEAN_FIRST)
+        batch["noise"] = torch.randn(shape, generator=self.generator, device=device)
+        return batch
+
+    def loss(self, kind: str, batch: Batch) -> dict[str, Tensor]:
+        """The flow's loss of a batch."""
+        asked = self.kinds[kind]
+        with torch.no_grad(), autocast(self.world.device):
+            if asked.frames > 1:
+                clean_B3FHW = render_clips(batch, self.atlas, asked.size, asked.frames)
+            else:
+                clean_B3FHW = render_pictures(batch, self.atlas, asked.size)[:, :, None]
+            taps = self._read_prompt(batch["ids"].long())
+        with autocast(self.world.device):
+            loss = head_loss(
+                self.head,
+                taps,
+                batch["mask"].bool(),
+                clean_B3FHW,
+                sigma_B=batch["sigma"],
+                drop_B=batch["drop"],
+                clean_first_B=batch["clean_first"] if asked.frames > 1 else None,
+                noise_B3FHW=batch["noise"],
+            )
+        return {"loss": loss, kind: loss}
+
+    def after_step(self, losses: Mapping[str, Tensor]) -> None:
         """Nothing to steer."""
 
     def close(self) -> None:
@@ -91,21 +112,18 @@ class HeadJob:
         for feeder in self.feeders.values():
             feeder.close()
 
-    def _feeder(self, data_dir: Path, kind: str, rows: int, seed: int, workers: int) -> Feeder:
+    def _feeder(self, data_dir: Path, kind: HeadKind, rows: int, seed: int, workers: int) -> Feeder:
+        task = "film" if kind.frames > 1 else "paint"
         return Feeder(
-            lambda number: iter(PictureStream(data_dir, kind, seed=number, rows=rows)),
+            lambda number: iter(PictureStream(data_dir, task, seed=number, rows=rows)),
             workers=workers,
             seed=seed * 1000 + self.world.rank,
             device=self.world.device,
         )
 
-    def _render(self, task: str, batch: dict[str, Tensor]) -> Tensor:
-        if task == "film":
-            return render_clips(batch, self.atlas, self.size, self.frames)
-        return render_pictures(batch, self.atlas, self.size)
-
     def _read_prompt(self, ids_BT: Tensor) -> tuple[Tensor, ...]:
-        return self.core(ids_BT, taps=tap_blocks(self.core.config.layers), logits=False).taps
+        # A prompt is shorter than what a sparse layer selects, so nothing is left out by reading all of it.
+        return self.core(ids_BT, taps=tap_blocks(self.core.config.layers), logits=False, sparse=False).taps
 
     def _chance(self, rows: int, share: float) -> Tensor:
         return torch.rand(rows, generator=self.generator, device=self.world.device) < share

@@ -24,6 +24,5 @@ def make_job(stage: Stage, model: Model, world: World, data_dir: Path, *, seed: 
     if stage.job == "see":
         return SeeJob(model, world, data_dir, seq_len=stage.seq_len, **common)
     if stage.job == "head":
-        shape = {"task": stage.task, "size": stage.size, "frames": stage.frames, "pictures": stage.pictures}
-        return HeadJob(model, world, data_dir, **shape, **common)
+        return HeadJob(model, world, data_dir, kinds=stage.kinds, **common)
     raise ValueError(f"stage {stage.name!r} has an unknown job {stage.job!r}")

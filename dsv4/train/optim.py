@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,11 +39,12 @@ def orthogonalize(matrix_ERC: Tensor, *, steps: int = 5) -> Tensor:
 class Muon(torch.optim.Optimizer):
     """Muon for matrices and for stacks of matrices (experts), batched over parameters of one shape.
 
-    torch.optim.Muon takes single matrices only; this one agrees with it on those (a test) and takes stacks too.
+    torch.optim.Muon takes single matrices only; this one agrees with it on those (a test) and takes stacks too. The
+    rate may be a tensor, so that a captured step follows it.
     """
 
-    def __init__(self, params: Iterable[Tensor], *, lr: float = 0.01, momentum: float = 0.95) -> None:
-        super().__init__(list(params), {"lr": lr, "momentum": momentum})
+    def __init__(self, params: Iterable[Tensor], *, lr: float | Tensor = 0.01, momentum: float = 0.95) -> None:
+        super().__init__(list(params), {"lr": lr, "momentum": momentum, "capturable": True})
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.ndim not in (2, 3):
@@ -59,7 +61,7 @@ class Muon(torch.optim.Optimizer):
             for shape, parameters in by_shape.items():
                 self._step_shape(shape, parameters, group["lr"], group["momentum"])
 
-    def _step_shape(self, shape: torch.Size, parameters: list[Tensor], lr: float, momentum: float) -> None:
+    def _step_shape(self, shape: torch.Size, parameters: list[Tensor], lr: float | Tensor, momentum: float) -> None:
         buffers = []
         for parameter in parameters:
             state = self.state[parameter]
@@ -72,8 +74,8 @@ class Muon(torch.optim.Optimizer):
         rows, columns = shape[-2:]
         stack = torch.stack(list(look_ahead)).reshape(-1, rows, columns)
         update = orthogonalize(stack).reshape(len(parameters), *shape).to(parameters[0].dtype)
-        scale = -lr * math.sqrt(max(1.0, rows / columns))
-        torch._foreach_add_(parameters, list(update.unbind(0)), alpha=scale)
+        update = update * (lr * math.sqrt(max(1.0, rows / columns)))
+        torch._foreach_sub_(parameters, list(update.unbind(0)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,19 +119,28 @@ def _is_plain(name: str) -> bool:
 
 
 def make_optimizers(modules: Iterable[nn.Module], rates: Rates, *, share: float = 1.0) -> list[torch.optim.Optimizer]:
-    """One optimiser a class of parameter; each group remembers its base rate, `share` of the table's, as `base_lr`."""
+    """One optimiser a class of parameter; each group remembers its base rate, `share` of the table's, as `base_lr`.
+
+    On CUDA rates are tensors and every optimiser can be captured.
+    """
     matrices, rows, rest = split_parameters(modules)
     optimizers: list[torch.optim.Optimizer] = []
+
+    def rate(value: float, parameters: list[Tensor]) -> float | Tensor:
+        return torch.tensor(value, device=parameters[0].device) if parameters[0].is_cuda else value
+
+    def adam(parameters: list[Tensor]) -> dict[str, Any]:
+        return {"betas": (0.9, 0.95), "fused": parameters[0].is_cuda, "capturable": parameters[0].is_cuda}
+
     if matrices:
-        optimizers.append(Muon(matrices, lr=rates.matrices))
+        optimizers.append(Muon(matrices, lr=rate(rates.matrices, matrices)))
     if rest:
-        fused = rest[0].is_cuda
-        optimizers.append(torch.optim.AdamW(rest, lr=rates.rest, betas=(0.9, 0.95), weight_decay=0.0, fused=fused))
+        optimizers.append(torch.optim.AdamW(rest, lr=rate(rates.rest, rest), weight_decay=0.0, **adam(rest)))
     if rows:
-        optimizers.append(torch.optim.Adam(rows, lr=rates.rows, betas=(0.9, 0.95), fused=rows[0].is_cuda))
+        optimizers.append(torch.optim.Adam(rows, lr=rate(rates.rows, rows), **adam(rows)))
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["base_lr"] = group["lr"] * share
+            group["base_lr"] = float(group["lr"]) * share
     return optimizers
 
 
@@ -145,7 +156,10 @@ def set_rates(optimizers: Iterable[torch.optim.Optimizer], factor: float) -> Non
     """Set every group's rate to `factor` times its base rate."""
     for optimizer in optimizers:
         for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(group["base_lr"] * factor)
+            else:
+                group["lr"] = group["base_lr"] * factor
 
 
 class Average:

@@ -32,6 +32,16 @@ def compile_head(head: nn.Module, device: torch.device) -> None:
     head.compile_blocks()
 
 
+def compile_eyes(eyes: nn.Module, device: torch.device) -> None:
+    """Compile the blocks of both trunks of a DeepEncoder on an accelerator, once."""
+    if device.type == "cpu":
+        return
+    torch._dynamo.config.recompile_limit = KINDS_AND_SHAPES
+    for block in (*eyes.sam.blocks, *eyes.clip.transformer.resblocks):
+        if block._compiled_call_impl is None:
+            block.compile(dynamic=False)
+
+
 def eager() -> contextlib.AbstractContextManager[object]:
     """Within it nothing runs compiled: for passes of shapes that are not worth compiling."""
     return torch.compiler.set_stance("force_eager")

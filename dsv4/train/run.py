@@ -20,9 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from dsv4.train.optim import Average, Rates, make_optimizers, schedule, set_rates
+from dsv4.train.step import Batch, Gradients, Stepper, make_stepper
 from dsv4.train.world import World
-
-GENTLE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +35,7 @@ class StagePlan:
     warmup: int = 100
     hold: float = 0.3
     clip: float = 1.0
+    gentle: float = 0.25  # of the rates, for what a stage trains gently
     checkpoint_minutes: float = 3.0
     log_seconds: float = 10.0
 
@@ -49,14 +49,22 @@ class Job(Protocol):
 
     parts: dict[str, nn.Module]  # saved under these names
     trained: list[nn.Module]  # these get gradients at the plan's rates
-    gentle: list[nn.Module]  # these get gradients at a quarter of them: what they know already must stay
+    gentle: list[nn.Module]  # these get gradients at a share of them: what they know already must stay
     average: Average | None
 
-    def loss(self, step: int) -> dict[str, Tensor]:
-        """Losses of one batch by name; `loss` is the one that is minimised."""
+    def kind(self, step: int) -> str:
+        """What sort of step this is; steps of one kind have inputs of the same shapes and do the same work."""
         ...
 
-    def after_step(self, step: int) -> None:
+    def batch(self, kind: str) -> Batch:
+        """The next inputs of a kind, on the device, chances drawn."""
+        ...
+
+    def loss(self, kind: str, batch: Batch) -> dict[str, Tensor]:
+        """Losses by name; `loss` is the one that is minimised. What is no loss (`loads`) is for `after_step`."""
+        ...
+
+    def after_step(self, losses: Mapping[str, Tensor]) -> None:
         """Called when the optimisers have stepped."""
         ...
 
@@ -73,17 +81,18 @@ class Clock:
     """
 
     every = 20
+    settled = 12  # steps at the start that compile and capture, which says nothing about the others
 
     def __init__(self, plan: StagePlan, world: World, *, elapsed: float, step: int) -> None:
-        self.plan, self.world = plan, world
+        self.plan, self.world, self.before = plan, world, elapsed
         self.started = time.monotonic() - elapsed
         self.fraction, self.slope, self.read_at = 0.0, 0.0, step
 
     def restart(self) -> None:
-        """Count from now: the first step compiles, which says nothing about the others."""
+        """Count from now on, what was done before a resumption kept."""
         if self.world.device.type == "cuda":
             torch.cuda.synchronize()
-        self.started = time.monotonic()
+        self.started = time.monotonic() - self.before
 
     def elapsed(self) -> float:
         """Seconds since the stage began, pauses between resumptions left out."""
@@ -114,40 +123,47 @@ def run_stage(job: Job, plan: StagePlan, world: World, run_dir: Path) -> dict[st
     """Train `job` to the end of `plan`, resuming from its checkpoint if there is one; return the last losses."""
     # Buffers too: a router's bias is one, and processes with different ones would route apart.
     world.same(tensor for part in job.parts.values() for tensor in (*part.parameters(), *part.buffers()))
-    optimizers = make_optimizers(job.trained, plan.rates) + make_optimizers(job.gentle, plan.rates, share=GENTLE)
-    parameters = [p for module in [*job.trained, *job.gentle] for p in module.parameters() if p.requires_grad]
+    optimizers = make_optimizers(job.trained, plan.rates) + make_optimizers(job.gentle, plan.rates, share=plan.gentle)
+    gradients = Gradients(p for module in [*job.trained, *job.gentle] for p in module.parameters())
     checkpoint = run_dir / plan.name
     step, elapsed = resume(checkpoint, job, optimizers, world)
-    clock = Clock(plan, world, elapsed=elapsed, step=step)
-    next_log, next_save = 0.0, elapsed + 60 * plan.checkpoint_minutes
-    losses: dict[str, Tensor] = {}
-    while (done := clock.done(step)) < 1:
-        set_rates(optimizers, _factor(plan, step, done))
-        losses = job.loss(step)
-        losses["loss"].backward()
-        world.average_gradients(parameters)
-        torch.nn.utils.clip_grad_norm_(parameters, plan.clip)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        job.after_step(step)
-        if job.average is not None:
-            job.average.update()
-        step += 1
-        if step == 1:
-            clock.restart()
-        if step % Clock.every == 1 and world.first and clock.elapsed() >= next_log:
-            _log(run_dir, plan.name, step, done, clock.elapsed(), losses)
-            next_log = clock.elapsed() + plan.log_seconds
-        if world.first and clock.elapsed() >= next_save:
-            save_checkpoint(checkpoint, job, optimizers, step=step, elapsed=clock.elapsed())
-            next_save = clock.elapsed() + 60 * plan.checkpoint_minutes
+    with world.own_stream():
+        stepper = make_stepper(job.loss, gradients, optimizers, world, clip=plan.clip)
+        losses = _loop(job, plan, world, run_dir, stepper, step=step, elapsed=elapsed)
     if job.average is not None:
         job.average.swap()
     if world.first:
-        _log(run_dir, plan.name, step, 1.0, clock.elapsed(), losses)
         finish(run_dir, plan.name, job.parts)
-    return {name: float(value.detach()) for name, value in losses.items()}
+    return {name: float(value) for name, value in losses.items() if value.ndim == 0}
+
+
+def _loop(
+    job: Job, plan: StagePlan, world: World, run_dir: Path, stepper: Stepper, *, step: int, elapsed: float
+) -> dict[str, Tensor]:
+    """Steps until the plan is done; the losses of the last one."""
+    clock = Clock(plan, world, elapsed=elapsed, step=step)
+    next_log: dict[str, float] = {}
+    next_save = elapsed + 60 * plan.checkpoint_minutes
+    first, losses = step, {}
+    while (done := clock.done(step)) < 1:
+        set_rates(stepper.optimizers, _factor(plan, step, done))
+        kind = job.kind(step)
+        losses = stepper.run(kind, job.batch(kind))
+        job.after_step(losses)
+        if job.average is not None:
+            job.average.update()
+        step += 1
+        if step == first + Clock.settled:
+            clock.restart()
+        if world.first and clock.elapsed() >= next_log.get(kind, 0.0):
+            _log(run_dir, plan.name, step, done, clock.elapsed(), losses)
+            next_log[kind] = clock.elapsed() + plan.log_seconds
+        if world.first and clock.elapsed() >= next_save:
+            save_checkpoint(run_dir / plan.name, job, stepper.optimizers, step=step, elapsed=clock.elapsed())
+            next_save = clock.elapsed() + 60 * plan.checkpoint_minutes
+    if world.first and losses:
+        _log(run_dir, plan.name, step, 1.0, clock.elapsed(), losses)
+    return losses
 
 
 def finish(run_dir: Path, name: str, parts: Mapping[str, nn.Module]) -> None:
@@ -244,7 +260,7 @@ def _write_text(path: Path, text: str) -> None:
 
 def _log(run_dir: Path, name: str, step: int, done: float, elapsed: float, losses: Mapping[str, Tensor]) -> None:
     row = {"stage": name, "step": step, "done": round(done, 3), "seconds": round(elapsed, 1)}
-    row |= {key: round(float(value.detach()), 4) for key, value in losses.items()}
+    row |= {key: round(float(value), 4) for key, value in losses.items() if value.ndim == 0}
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / "log.jsonl").open("a") as log:
         log.write(json.dumps(row) + "\n")

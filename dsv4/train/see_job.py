@@ -5,6 +5,7 @@ Shape letters: B rows, T tokens, V vision tokens, D hidden size, C cells of a vi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,21 +16,27 @@ from torch import Tensor, nn
 from dsv4.data.atlas import Atlas
 from dsv4.data.compose import render_pictures
 from dsv4.data.glyphs import GlyphSheets, render_text
+from dsv4.data.glyphs_layout import NO_LETTER, PATCH
 from dsv4.data.pictures import PictureStream
 from dsv4.data.text import TextMixture
 from dsv4.model import Model
 from dsv4.train.feeder import Feeder, workers_for
 from dsv4.train.optim import Average
-from dsv4.train.precision import autocast, compile_core, eager
+from dsv4.train.precision import autocast, compile_core, compile_eyes
+from dsv4.train.step import Batch
 from dsv4.train.text_job import BALANCE_WEIGHT, text_loss
 from dsv4.train.world import World
 
 PICTURE_START = 2  # bos and user stand before the places of a picture
 SIDE = 512  # Tiny mode's own pixels
 GRID = 8  # cells a side in Tiny mode
+INSIDE = SIDE // GRID // PATCH  # patches a side of a cell
+TEXT_ROWS = 64
 CELLS_WEIGHT = 0.2
-TEXT_ROWS = 32
-TEXT_EVERY = 3  # one step in so many is also a step on text, which keeps what the core knows
+LETTERS_WEIGHT = 0.5
+EMPTY_WEIGHT = 0.1  # of a patch without a letter; most are
+INK_ROWS = (8, 72)  # of a strip's 80: where letters are
+TEXT_EVERY = 4  # one step in so many is on text, which keeps what the core knows
 
 
 class SeeJob:
@@ -49,16 +56,19 @@ class SeeJob:
         assert model.eyes is not None
         self.core, self.eyes, self.world = model.core, model.eyes, world
         self.atlas = Atlas.load(data_dir, world.device)
-        self.cells = nn.Linear(model.core.config.hidden, self.atlas.count + 1).to(world.device)
-        self.parts: dict[str, nn.Module] = {"core": model.core, "eyes": model.eyes, "cells": self.cells}
-        self.trained: list[nn.Module] = [model.eyes, self.cells]
+        self.glyphs = GlyphSheets.load(data_dir, world.device)
+        hidden = model.core.config.hidden
+        self.cells = nn.Linear(hidden, self.atlas.count + 1).to(world.device)
+        self.letters = nn.Linear(hidden, INSIDE**2 * (NO_LETTER + 1)).to(world.device)
+        self.parts: dict[str, nn.Module] = {
+            "core": model.core, "eyes": model.eyes, "cells": self.cells, "letters": self.letters,
+        }  # fmt: skip
+        self.trained: list[nn.Module] = [model.eyes, self.cells, self.letters]
         self.gentle: list[nn.Module] = [model.core]
         self.average: Average | None = None
-        self.glyphs = GlyphSheets.load(data_dir, world.device)
         self.place = model.tokenizer.id_of("<|image|>")
-        self._loads_LE: Tensor | None = None
-        self._known = torch.zeros((), device=world.device)
         compile_core(model.core, world.device)
+        compile_eyes(model.eyes, world.device)
         count = workers_for(world.size) if workers is None else workers
         share = max(1, count // 3) if count else 0
 
@@ -73,33 +83,44 @@ class SeeJob:
             "text": feeder(lambda n: iter(TextMixture(data_dir, seed=n, seq_len=seq_len, rows=text_rows)), 3),
         }
 
-    def loss(self, step: int) -> dict[str, Tensor]:
-        """Losses of the next batch of each kind."""
-        see, read = self.feeders["see"].next(), self.feeders["read"].next()
+    def kind(self, step: int) -> str:
+        """Mostly pictures, text in between."""
+        return "text" if step % TEXT_EVERY == TEXT_EVERY - 1 else "look"
+
+    def batch(self, kind: str) -> Batch:
+        """The next text rows, or scenes and pages together: `see …` and `read …`."""
+        if kind == "text":
+            return self.feeders["text"].next()
+        found = {name: self.feeders[name].next() for name in ("see", "read")}
+        return {f"{name} {key}": value for name, batch in found.items() for key, value in batch.items()}
+
+    def loss(self, kind: str, batch: Batch) -> dict[str, Tensor]:
+        """Losses of a batch of its kind, and the loads of the experts."""
         with autocast(self.world.device):
+            if kind == "text":
+                text, balance, loads_LE = text_loss(self.core, batch)
+                return {"loss": text + BALANCE_WEIGHT * balance, "text": text, "loads": loads_LE}
+            see, read = (_of(batch, name) for name in ("see", "read"))
             with torch.no_grad():
                 scene_B3HW = render_pictures(see, self.atlas, SIDE)
                 page_B3HW = render_text(read, self.glyphs, SIDE)
                 labels_BC = cell_labels(see["sprite"], see["place"], nothing=self.atlas.count)
-            both_B3HW = torch.cat([scene_B3HW, page_B3HW])
+                letters_BYX = letter_labels(read["letters"], read["line"], read["row"])
             both = {name: torch.cat([see[name], read[name]]) for name in ("ids", "targets")}
-            with eager():  # its shapes are not those of text, and compiling them takes as long as it saves
-                features_BVD = self.eyes.sequence(both_B3HW)
-                looked = look_loss(self.core, self.cells, features_BVD, both, labels_BC, self.place)
-            loss = looked.see + looked.read + CELLS_WEIGHT * looked.cells + BALANCE_WEIGHT * looked.balance
-            self._loads_LE = looked.loads_LE
-            losses = {"loss": loss, "see": looked.see, "read": looked.read, "cells": looked.cells}
-            if step % TEXT_EVERY == 0:
-                known, balance, loads_LE = text_loss(self.core, self.feeders["text"].next())
-                self._loads_LE = self._loads_LE + loads_LE
-                self._known = known.detach()
-                losses["loss"] = loss + known + BALANCE_WEIGHT * balance
-        return {**losses, "text": self._known}
+            features_BVD = self.eyes.sequence(torch.cat([scene_B3HW, page_B3HW]))
+            looked = look_loss(self.core, features_BVD, both, self.place, scenes=labels_BC.shape[0])
+            # Every row of the grid ends in a newline, and the sequence in a separator; neither is a cell.
+            grid_BHWD = features_BVD[:, :-1].unflatten(1, (GRID, GRID + 1))[:, :, :GRID]
+            scene_BHWD, page_BHWD = grid_BHWD.split(labels_BC.shape[0])
+            cells = F.cross_entropy(self.cells(scene_BHWD).float().flatten(0, 2), labels_BC.flatten())
+            letters = letters_loss(self.letters(page_BHWD), letters_BYX)
+        loss = looked.see + looked.read + CELLS_WEIGHT * cells + LETTERS_WEIGHT * letters
+        named = {"see": looked.see, "read": looked.read, "cells": cells, "letters": letters}
+        return {"loss": loss + BALANCE_WEIGHT * looked.balance, **named, "loads": looked.loads_LE}
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, losses: Mapping[str, Tensor]) -> None:
         """Steer the router towards even loads."""
-        assert self._loads_LE is not None
-        self.core.update_router_bias(self.world.mean(self._loads_LE))
+        self.core.update_router_bias(self.world.mean(losses["loads"]))
 
     def close(self) -> None:
         """Stop the data workers."""
@@ -107,25 +128,21 @@ class SeeJob:
             feeder.close()
 
 
+def _of(batch: Batch, name: str) -> Batch:
+    return {key.removeprefix(f"{name} "): value for key, value in batch.items() if key.startswith(f"{name} ")}
+
+
 class Looked(NamedTuple):
-    """Losses of a batch whose first half are scenes and whose second half are pages, and expert loads [L, E]."""
+    """Losses of a batch whose first rows are scenes and whose others are pages, and expert loads [L, E]."""
 
     see: Tensor
     read: Tensor
-    cells: Tensor
     balance: Tensor
     loads_LE: Tensor
 
 
-def look_loss(
-    core: nn.Module,
-    cells: nn.Module,
-    features_BVD: Tensor,
-    batch: dict[str, Tensor],
-    labels_BC: Tensor,
-    place: int,
-) -> Looked:
-    """Cross entropies of the answers to one picture a row, and of what is in the scenes' cells; scenes come first."""
+def look_loss(core: nn.Module, features_BVD: Tensor, batch: Batch, place: int, *, scenes: int) -> Looked:
+    """Cross entropies of the answers to one picture a row; the first `scenes` rows are scenes."""
     ids_BT, targets_BT = batch["ids"].long(), batch["targets"].long()
     embeds_BTD = core.embed(ids_BT)
     stop = PICTURE_START + features_BVD.shape[1]
@@ -134,17 +151,32 @@ def look_loss(
     )
     memory_BT = torch.where(ids_BT == place, -1, ids_BT)
     output = core(ids_BT, embeds_BTD=embeds_BTD, memory_ids_BT=memory_BT, logits=False)
-    scenes = labels_BC.shape[0]
-    # Every row of the grid ends in a newline, and the sequence in a separator; neither is a cell.
-    grid_BCD = features_BVD[:scenes, :-1].unflatten(1, (GRID, GRID + 1))[:, :, :GRID].flatten(1, 2)
-    in_cells = F.cross_entropy(cells(grid_BCD).float().flatten(0, 1), labels_BC.flatten())
     return Looked(
         see=core.loss(output.hidden_BTD[:scenes], targets_BT[:scenes]),
         read=core.loss(output.hidden_BTD[scenes:], targets_BT[scenes:]),
-        cells=in_cells,
         balance=output.balance_loss,
         loads_LE=output.loads_LE,
     )
+
+
+def letters_loss(scores_BHWS: Tensor, letters_BYX: Tensor) -> Tensor:
+    """Cross entropy of the letter over the middle of each patch, told from the vision token of its cell.
+
+    scores_BHWS: for each cell, NO_LETTER + 1 scores for each of its INSIDE x INSIDE patches.
+    """
+    scores = scores_BHWS.float().unflatten(-1, (INSIDE, INSIDE, NO_LETTER + 1))
+    cut_BHWYX = letters_BYX.unflatten(2, (GRID, INSIDE)).unflatten(1, (GRID, INSIDE)).transpose(2, 3)
+    weight = torch.ones(NO_LETTER + 1, device=scores.device)
+    weight[NO_LETTER] = EMPTY_WEIGHT
+    return F.cross_entropy(scores.flatten(0, 4), cut_BHWYX.flatten(), weight=weight)
+
+
+def letter_labels(letters_BLX: Tensor, line_BY: Tensor, row_BY: Tensor) -> Tensor:
+    """Which character stands over the middle of each patch of a page, [B, Y, X]; NO_LETTER where none does."""
+    line_BY, row_BY = line_BY[:, PATCH // 2 :: PATCH].long(), row_BY[:, PATCH // 2 :: PATCH]
+    inked_BY = (row_BY >= INK_ROWS[0]) & (row_BY < INK_ROWS[1])
+    found_BYX = letters_BLX.long().gather(1, line_BY[:, :, None].expand(-1, -1, letters_BLX.shape[-1]))
+    return torch.where(inked_BY[:, :, None], found_BYX, NO_LETTER)
 
 
 def cell_labels(sprite_BN: Tensor, place_BN4: Tensor, *, nothing: int) -> Tensor:

@@ -6,10 +6,27 @@ Measured ground for the noise levels, rates and orders: docs/log.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dsv4.errors import unknown
 from dsv4.train.optim import Rates
+
+PATCHES = 1024  # of a row as `Stage.rows` counts a head's rows: one clip of 16 frames at 64 px, or so many pictures
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadKind:
+    """One kind of step of a head: pictures or clips of one size, and their share of the steps."""
+
+    size: int
+    frames: int = 1
+    share: float = 1.0
+
+    @property
+    def patches(self) -> int:
+        """Patches of 8 x 8 pixels in one row."""
+        return self.frames * (self.size // 8) ** 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +41,9 @@ class Stage:
     cpu_rows: int
     rates: Rates = field(default_factory=Rates)
     hold: float = 0.3
+    gentle: float = 0.25  # of the rates, for what is trained gently
     seq_len: int = 1024
-    task: str = "paint"  # of a head job: paint or film
-    size: int = 64
-    frames: int = 1
-    pictures: float = 0.25  # of a film job: the share of steps that are on pictures
+    kinds: Mapping[str, HeadKind] = field(default_factory=dict)  # of a head job
 
     def rows(self, device: str) -> int:
         """Rows of a batch on one device."""
@@ -41,34 +56,40 @@ class Stage:
 
 _HEAD = Rates(matrices=0.01, rest=1e-3)
 _TUNE = Rates(matrices=0.004, rest=5e-4)
+_SMALL, _LARGE = HeadKind(size=64), HeadKind(size=128)
+_ALL = {
+    "film64": HeadKind(size=64, frames=16, share=0.6),
+    "paint64": HeadKind(size=64, share=0.1),
+    "paint128": HeadKind(size=128, share=0.3),
+}
 CURRICULUM: tuple[Stage, ...] = (
-    Stage(name="text", job="text", gpu_minutes=6.0, cpu_minutes=60, gpu_rows=32, cpu_rows=8),
-    Stage(name="see", job="see", gpu_minutes=3.5, cpu_minutes=40, gpu_rows=96, cpu_rows=8),
-    Stage(name="paint", job="head", gpu_minutes=5.0, cpu_minutes=60, gpu_rows=1024, cpu_rows=16, rates=_HEAD),
+    Stage(name="text", job="text", gpu_minutes=4.5, cpu_minutes=60, gpu_rows=64, cpu_rows=8),
+    Stage(name="see", job="see", gpu_minutes=7.0, cpu_minutes=40, gpu_rows=96, cpu_rows=8, gentle=0.4),
     Stage(
-        name="film",
+        name="paint",
         job="head",
-        gpu_minutes=4.5,
-        cpu_minutes=40,
+        gpu_minutes=1.5,
+        cpu_minutes=60,
         gpu_rows=64,
-        cpu_rows=4,
+        cpu_rows=2,
         rates=_HEAD,
-        task="film",
-        frames=16,
+        hold=0.7,
+        kinds={"paint64": _SMALL},
     ),
     Stage(
-        name="together",
+        name="enlarge",
         job="head",
-        gpu_minutes=2.0,
-        cpu_minutes=45,
+        gpu_minutes=1.8,
+        cpu_minutes=30,
         gpu_rows=64,
-        cpu_rows=4,
-        rates=Rates(matrices=0.006, rest=6e-4),
-        task="film",
-        frames=16,
-        pictures=0.8,
+        cpu_rows=2,
+        rates=_HEAD,
+        kinds={"paint64": HeadKind(size=64, share=0.2), "paint128": HeadKind(size=128, share=0.8)},
     ),
-    Stage(name="index", job="index", gpu_minutes=0.5, cpu_minutes=5, gpu_rows=16, cpu_rows=2, rates=_TUNE),
+    Stage(
+        name="film", job="head", gpu_minutes=4.5, cpu_minutes=60, gpu_rows=64, cpu_rows=2, rates=_HEAD, kinds=_ALL
+    ),
+    Stage(name="index", job="index", gpu_minutes=0.6, cpu_minutes=5, gpu_rows=16, cpu_rows=2, rates=_TUNE),
 )
 
 

@@ -5,6 +5,7 @@ Shape letters: B rows, T tokens.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from dsv4.model import Model
 from dsv4.train.feeder import Feeder, workers_for
 from dsv4.train.optim import Average
 from dsv4.train.precision import autocast, compile_core, eager
+from dsv4.train.step import Batch
 from dsv4.train.world import World
 
 BALANCE_WEIGHT = 1e-3
@@ -46,7 +48,6 @@ class TextJob:
         self.trained: list[nn.Module] = [model.core]
         self.gentle: list[nn.Module] = []
         self.average: Average | None = None
-        self._loads_LE: Tensor | None = None
         compile_core(model.core, world.device)
         self.feeder = Feeder(
             lambda number: iter(TextMixture(data_dir, seed=number, seq_len=seq_len, rows=rows)),
@@ -55,16 +56,23 @@ class TextJob:
             device=world.device,
         )
 
-    def loss(self, step: int) -> dict[str, Tensor]:
-        """Losses of the next batch."""
-        with autocast(self.world.device):
-            text, balance, self._loads_LE = text_loss(self.core, self.feeder.next())
-        return {"loss": text + BALANCE_WEIGHT * balance, "text": text, "balance": balance}
+    def kind(self, step: int) -> str:
+        """All steps are alike."""
+        return "text"
 
-    def after_step(self, step: int) -> None:
+    def batch(self, kind: str) -> Batch:
+        """The next packed rows."""
+        return self.feeder.next()
+
+    def loss(self, kind: str, batch: Batch) -> dict[str, Tensor]:
+        """Losses of a batch, and the loads of the experts."""
+        with autocast(self.world.device):
+            text, balance, loads_LE = text_loss(self.core, batch)
+        return {"loss": text + BALANCE_WEIGHT * balance, "text": text, "balance": balance, "loads": loads_LE}
+
+    def after_step(self, losses: Mapping[str, Tensor]) -> None:
         """Steer the router towards even loads."""
-        assert self._loads_LE is not None
-        self.core.update_router_bias(self.world.mean(self._loads_LE))
+        self.core.update_router_bias(self.world.mean(losses["loads"]))
 
     def close(self) -> None:
         """Stop the data workers."""
@@ -86,11 +94,11 @@ def index_loss(core: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 class IndexJob(TextJob):
     """Stage `index`: the lightning indexers learn to find what dense attention finds (DSA's warm-up stage)."""
 
-    def loss(self, step: int) -> dict[str, Tensor]:
-        """The KL divergence of the next batch."""
-        with autocast(self.world.device), eager():
-            loss = index_loss(self.core, self.feeder.next())
+    def loss(self, kind: str, batch: Batch) -> dict[str, Tensor]:
+        """The KL divergence of a batch."""
+        with autocast(self.world.device), eager():  # its tiles have many shapes
+            loss = index_loss(self.core, batch)
         return {"loss": loss, "index": loss}
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, losses: Mapping[str, Tensor]) -> None:
         """The router is not trained here."""

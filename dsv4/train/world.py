@@ -5,8 +5,9 @@ One process a device, started by torchrun; a run without it is a world of one.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,15 +27,11 @@ class World:
         """Whether this process prints and writes."""
         return self.rank == 0
 
-    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """Replace each gradient by its mean over the world, in one transfer."""
-        if self.size == 1:
-            return
-        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-        torch.distributed.all_reduce(flat)
-        flat /= self.size
-        torch._foreach_copy_(gradients, list(_views(flat, gradients)))
+    def average(self, flat: Tensor) -> None:
+        """Replace a tensor by its mean over the world, in place."""
+        if self.size > 1:
+            torch.distributed.all_reduce(flat)
+            flat /= self.size
 
     def mean(self, value: Tensor) -> Tensor:
         """The mean of `value` over the world, as a new tensor."""
@@ -58,6 +55,10 @@ class World:
         torch.distributed.broadcast(box, 0)
         return float(box.item())
 
+    def own_stream(self) -> contextlib.AbstractContextManager[object]:
+        """On CUDA a stream for everything within, which the default stream waits for; elsewhere nothing."""
+        return _own_stream(self.device) if self.device.type == "cuda" else contextlib.nullcontext()
+
     def close(self) -> None:
         """Leave the process group."""
         if self.size > 1:
@@ -79,8 +80,10 @@ def join_world(device: str) -> World:
     return World(rank=rank, size=size, device=torch.device(device, local) if device == "cuda" else torch.device(device))
 
 
-def _views(flat: Tensor, like: list[Tensor]) -> Iterable[Tensor]:
-    start = 0
-    for tensor in like:
-        yield flat[start : start + tensor.numel()].view_as(tensor)
-        start += tensor.numel()
+@contextlib.contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    stream, outer = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(outer)
+    with torch.cuda.stream(stream):
+        yield
+    outer.wait_stream(stream)

@@ -19,8 +19,8 @@ from tests.data.conftest import write_sources
 
 def arguments(data, out) -> argparse.Namespace:
     return argparse.Namespace(
-        data=str(data), out=str(out), stages=None, minutes=None, steps=1, rows=2, workers=0, seed=0, device="cpu",
-        model_size="micro",
+        data=str(data), out=str(out), stages=None, start=None, minutes=None, steps=1, rows=2, workers=0, seed=0,
+        device="cpu", model_size="micro",
     )  # fmt: skip
 
 

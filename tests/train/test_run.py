@@ -25,13 +25,18 @@ class Regression:
         self.average = Average(self.net, decay=0.9)
         self.die_at = die_at
 
-    def loss(self, step: int) -> dict[str, torch.Tensor]:
+    def kind(self, step: int) -> str:
         if step == self.die_at:
             raise Killed
-        x = torch.randn(32, 12, generator=torch.Generator().manual_seed(step))
-        return {"loss": (self.net(x) - x.roll(1, dims=1)).square().mean()}
+        return str(step)
 
-    def after_step(self, step: int) -> None:
+    def batch(self, kind: str) -> dict[str, torch.Tensor]:
+        return {"x": torch.randn(32, 12, generator=torch.Generator().manual_seed(int(kind)))}
+
+    def loss(self, kind: str, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {"loss": (self.net(batch["x"]) - batch["x"].roll(1, dims=1)).square().mean()}
+
+    def after_step(self, losses: dict[str, torch.Tensor]) -> None:
         pass
 
     def close(self) -> None:
@@ -51,7 +56,7 @@ def plan(**changes) -> StagePlan:
 
 def test_a_stage_learns_and_is_noted(tmp_path) -> None:
     job = Regression()
-    before = float(job.loss(0)["loss"].detach())
+    before = float(job.loss("0", job.batch("0"))["loss"].detach())
     losses = run_stage(job, plan(steps=200), WORLD, tmp_path)
     assert losses["loss"] < before / 2
     assert finished_stages(tmp_path) == ["fit"] and not (tmp_path / "fit").exists()
