@@ -166,8 +166,7 @@ def letters_loss(scores_BHWS: Tensor, letters_BYX: Tensor) -> Tensor:
     """
     scores = scores_BHWS.float().unflatten(-1, (INSIDE, INSIDE, NO_LETTER + 1))
     cut_BHWYX = letters_BYX.unflatten(2, (GRID, INSIDE)).unflatten(1, (GRID, INSIDE)).transpose(2, 3)
-    weight = torch.ones(NO_LETTER + 1, device=scores.device)
-    weight[NO_LETTER] = EMPTY_WEIGHT
+    weight = 1 - (1 - EMPTY_WEIGHT) * (torch.arange(NO_LETTER + 1, device=scores.device) == NO_LETTER).float()
     return F.cross_entropy(scores.flatten(0, 4), cut_BHWYX.flatten(), weight=weight)
 
 

@@ -63,12 +63,13 @@ _ALL = {
     "paint128": HeadKind(size=128, share=0.3),
 }
 CURRICULUM: tuple[Stage, ...] = (
-    Stage(name="text", job="text", gpu_minutes=4.5, cpu_minutes=60, gpu_rows=64, cpu_rows=8),
-    Stage(name="see", job="see", gpu_minutes=7.0, cpu_minutes=40, gpu_rows=96, cpu_rows=8, gentle=0.4),
+    Stage(name="text", job="text", gpu_minutes=4.0, cpu_minutes=60, gpu_rows=64, cpu_rows=8),
+    Stage(name="see", job="see", gpu_minutes=6.8, cpu_minutes=40, gpu_rows=96, cpu_rows=8, gentle=0.4),
+    Stage(name="index", job="index", gpu_minutes=0.5, cpu_minutes=5, gpu_rows=16, cpu_rows=2, rates=_TUNE),
     Stage(
         name="paint",
         job="head",
-        gpu_minutes=1.5,
+        gpu_minutes=1.3,
         cpu_minutes=60,
         gpu_rows=64,
         cpu_rows=2,
@@ -79,7 +80,7 @@ CURRICULUM: tuple[Stage, ...] = (
     Stage(
         name="enlarge",
         job="head",
-        gpu_minutes=1.8,
+        gpu_minutes=1.7,
         cpu_minutes=30,
         gpu_rows=64,
         cpu_rows=2,
@@ -87,9 +88,8 @@ CURRICULUM: tuple[Stage, ...] = (
         kinds={"paint64": HeadKind(size=64, share=0.2), "paint128": HeadKind(size=128, share=0.8)},
     ),
     Stage(
-        name="film", job="head", gpu_minutes=4.5, cpu_minutes=60, gpu_rows=64, cpu_rows=2, rates=_HEAD, kinds=_ALL
+        name="film", job="head", gpu_minutes=4.8, cpu_minutes=60, gpu_rows=64, cpu_rows=2, rates=_HEAD, kinds=_ALL
     ),
-    Stage(name="index", job="index", gpu_minutes=0.6, cpu_minutes=5, gpu_rows=16, cpu_rows=2, rates=_TUNE),
 )
 
 

@@ -89,7 +89,8 @@ class Replayer(Stepper):
         self._taken: dict[str, int] = {}
         self._graphs: dict[str, tuple[torch.cuda.CUDAGraph, Batch, dict[str, Tensor]]] = {}
         self._improve: torch.cuda.CUDAGraph | None = None
-        self._pool = torch.cuda.graph_pool_handle()
+        # Kinds may share memory, since only one is at work at a time; the optimisers run before its losses are read.
+        self._pool, self._improve_pool = torch.cuda.graph_pool_handle(), torch.cuda.graph_pool_handle()
 
     def run(self, kind: str, batch: Batch) -> dict[str, Tensor]:
         """Learn from one batch; its losses, detached."""
@@ -104,20 +105,20 @@ class Replayer(Stepper):
         graph.replay()
         self.world.average(self.gradients.flat)
         if self._improve is None:
-            self._improve, _ = self._capture(self.improve)
+            self._improve, _ = self._capture(self.improve, self._improve_pool)
         self._improve.replay()
         return losses
 
     def _captured(self, kind: str, batch: Batch) -> tuple[torch.cuda.CUDAGraph, Batch, dict[str, Tensor]]:
         inputs = {name: value.clone() for name, value in batch.items()}
-        graph, losses = self._capture(lambda: self.differentiate(kind, inputs))
+        graph, losses = self._capture(lambda: self.differentiate(kind, inputs), self._pool)
         return graph, inputs, losses
 
-    def _capture(self, work: Callable[[], Any]) -> tuple[torch.cuda.CUDAGraph, Any]:
+    def _capture(self, work: Callable[[], Any], pool: Any) -> tuple[torch.cuda.CUDAGraph, Any]:
         graph = torch.cuda.CUDAGraph()
         # Other threads (of the transfers between cards) may ask about events while this one captures.
         with torch.cuda.graph(
-            graph, pool=self._pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
+            graph, pool=pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
         ):
             result = work()
         return graph, result
