@@ -6,6 +6,7 @@ Shape letters: B rows, T prompt tokens, F frames, H and W pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -18,13 +19,14 @@ from dsv4.data.pictures import PictureStream
 from dsv4.model import Model, tap_blocks
 from dsv4.train.feeder import Feeder, workers_for
 from dsv4.train.optim import Average
-from dsv4.train.precision import autocast, compile_core, compile_head
+from dsv4.train.precision import autocast, compile_core, compile_head, eager
 from dsv4.train.stages import PATCHES, HeadKind
 from dsv4.train.step import Batch
 from dsv4.train.world import World
 
 DROP = 0.1  # share of rows that learn without a prompt, for guidance
 CLEAN_FIRST = 0.2  # share of clips whose first frame is given
+FEW_PROMPTS = 128
 GOLDEN = 0.5 * (5**0.5 - 1)
 
 
@@ -123,7 +125,9 @@ class HeadJob:
 
     def _read_prompt(self, ids_BT: Tensor) -> tuple[Tensor, ...]:
         # A prompt is shorter than what a sparse layer selects, so nothing is left out by reading all of it.
-        return self.core(ids_BT, taps=tap_blocks(self.core.config.layers), logits=False, sparse=False).taps
+        # The few prompts of a batch of clips are not worth compiling for.
+        with nullcontext() if len(ids_BT) > FEW_PROMPTS else eager():
+            return self.core(ids_BT, taps=tap_blocks(self.core.config.layers), logits=False, sparse=False).taps
 
     def _chance(self, rows: int, share: float) -> Tensor:
         return torch.rand(rows, generator=self.generator, device=self.world.device) < share

@@ -155,6 +155,7 @@ def _loop(
         step += 1
         if step == first + Clock.settled:
             clock.restart()
+            next_log.clear()
         if world.first and clock.elapsed() >= next_log.get(kind, 0.0):
             _log(run_dir, plan.name, step, done, clock.elapsed(), losses)
             next_log[kind] = clock.elapsed() + plan.log_seconds
