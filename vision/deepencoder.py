@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .config import DeepEncoderConfig
 from .modes import STRIDE
+from .quick_import import without_compiler
 from .sam import build_sam
 from .views import Views
 
@@ -23,7 +24,8 @@ class ClipTrunk(nn.Module):
 
     def __init__(self, config: DeepEncoderConfig) -> None:
         super().__init__()
-        from open_clip.transformer import LayerNorm, QuickGELU, Transformer
+        with without_compiler():
+            from open_clip.transformer import LayerNorm, QuickGELU, Transformer
 
         width, cells = config.clip_width, config.native // STRIDE
         self.class_embedding = nn.Parameter(torch.empty(width))

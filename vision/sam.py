@@ -14,13 +14,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import DeepEncoderConfig
+from .quick_import import without_compiler
 
 _EPS = 1e-6  # SAM's; timm's own default of 1e-5 would change released weights' features without a sound
 
 
 def build_sam(config: DeepEncoderConfig) -> Any:
     """A timm `VisionTransformerSAM` without a head; `forward_features` maps [B,3,H,W] to [B,neck,H/16,W/16]."""
-    import timm
+    with without_compiler():
+        import timm
 
     sam: Any = timm.create_model(
         "samvit_base_patch16",
