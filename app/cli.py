@@ -153,6 +153,8 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     length = nano.add_mutually_exclusive_group()
     length.add_argument("--minutes", type=float, help="minutes for all stages together")
     length.add_argument("--steps", type=int, help="steps for each stage")
+    length.add_argument("--until", metavar="TIME", help="share the time until this time of day among the stages")
+    nano.add_argument("--after", metavar="STAGE", help="compile now, begin when this stage of the run is finished")
     nano.add_argument("--rows", type=int, help="rows of a batch on one device (default: the stage's own)")
     nano.add_argument("--seed", type=int, default=0)
     nano.add_argument("--workers", type=int, help="processes that prepare data (default: by the number of cores)")

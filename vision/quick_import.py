@@ -1,7 +1,7 @@
-"""Import timm and open_clip without torch's compiler, which they ask for two names and which takes half of the start.
+"""Import timm and open_clip without torch's compiler, which they ask for two names: half of the time to the first word.
 
-torchvision wants `torch._dynamo.utils.is_compile_supported` and timm `torch._dynamo.disable`, both for functions that no
-encoder calls. While they are imported, stand-ins answer that fetch the real ones when they are called.
+torchvision wants `torch._dynamo.utils.is_compile_supported` and timm `torch._dynamo.disable`, both for functions that
+no encoder calls. While they are imported, stand-ins answer that fetch the real ones when they are called.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ def train(args: argparse.Namespace) -> int | None:
     _folder(args.data, "--data", "make it with `dsv4 data build`")
     if args.smoke:
         args.model_size, args.rows, args.workers = "micro", 2, 0
-        args.steps = None if args.minutes else args.steps or 2
+        args.steps = None if args.minutes or args.until else args.steps or 2
     _above_zero(args, "minutes", "steps", "rows")
     _one_of("size", args.model_size, ("nano", "micro"))
     check_numbers(seed=args.seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,22 +13,27 @@ import torch
 from dsv4.errors import InputError
 from dsv4.model import Model
 from dsv4.tokenizer import Tokenizer
+from dsv4.train.ahead import compile_ahead, minutes_until, wait_for
 from dsv4.train.jobs import make_job
-from dsv4.train.run import StagePlan, finished_stages, load_parts, run_stage
+from dsv4.train.run import Job, StagePlan, finished_stages, load_parts, run_stage
 from dsv4.train.stages import Stage, choose
 from dsv4.train.world import World, join_world
 
 
 def main(args: argparse.Namespace) -> int:
-    """Train; `args` has data, out, stages, minutes, steps, device, rows, size and seed. Returns the exit status."""
+    """Train; `args` holds the flags of the command. Returns the exit status."""
     data_dir, run_dir = Path(args.data), Path(args.out)
     if not (data_dir / "tokenizer.json").is_file():
         raise InputError(
             f"no training data in '{data_dir}': make it with dsv4 data build --sources DIR --out {data_dir}"
         )
     stages = choose(args.stages)
-    if args.minutes is not None and args.steps is not None:
-        raise InputError("give --minutes or --steps, not both")
+    if sum(given is not None for given in (args.minutes, args.steps, args.until)) > 1:
+        raise InputError("give one of --minutes, --steps and --until")
+    if args.after is not None:
+        choose(args.after)
+    if args.until is not None:
+        minutes_until(args.until)
     world = join_world(args.device or "auto")
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(args.seed)
@@ -37,8 +43,12 @@ def main(args: argparse.Namespace) -> int:
             start_from(Path(args.start), model)
         for part in model.parts().values():
             part.to(world.device)
+        if args.after is not None:
+            compile_ahead([_maker(stage, model, world, data_dir, args) for stage in stages], world)
+            wait_for(args.after, run_dir)
+        minutes = args.minutes if args.until is None else minutes_until(args.until)
         for stage in stages:
-            _run(stage, model, world, data_dir, run_dir, args, share=_share(stages, stage, world, args.minutes))
+            _run(stage, model, world, data_dir, run_dir, args, share=_share(stages, stage, world, minutes))
     finally:
         world.close()
     return 0
@@ -80,14 +90,18 @@ def _run(
         return
     load_parts(run_dir, model.parts())
     device = world.device.type
-    if args.rows is not None:
-        stage = dataclasses.replace(stage, cpu_rows=args.rows, gpu_rows=args.rows)
     minutes = None if args.steps is not None else share or stage.minutes(device)
     plan = StagePlan(
         name=stage.name, minutes=minutes, steps=args.steps, rates=stage.rates, hold=stage.hold, gentle=stage.gentle
     )
-    job = make_job(stage, model, world, data_dir, seed=args.seed, workers=args.workers)
+    job = _maker(stage, model, world, data_dir, args)()
     try:
         run_stage(job, plan, world, run_dir)
     finally:
         job.close()
+
+
+def _maker(stage: Stage, model: Model, world: World, data_dir: Path, args: argparse.Namespace) -> Callable[[], Job]:
+    if args.rows is not None:
+        stage = dataclasses.replace(stage, cpu_rows=args.rows, gpu_rows=args.rows)
+    return lambda: make_job(stage, model, world, data_dir, seed=args.seed, workers=args.workers)

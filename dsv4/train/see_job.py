@@ -58,8 +58,10 @@ class SeeJob:
         self.atlas = Atlas.load(data_dir, world.device)
         self.glyphs = GlyphSheets.load(data_dir, world.device)
         hidden = model.core.config.hidden
-        self.cells = nn.Linear(hidden, self.atlas.count + 1).to(world.device)
-        self.letters = nn.Linear(hidden, INSIDE**2 * (NO_LETTER + 1)).to(world.device)
+        with torch.random.fork_rng(devices=[]):  # the same however often the stage is set up
+            torch.manual_seed(seed)
+            self.cells = nn.Linear(hidden, self.atlas.count + 1).to(world.device)
+            self.letters = nn.Linear(hidden, INSIDE**2 * (NO_LETTER + 1)).to(world.device)
         self.parts: dict[str, nn.Module] = {
             "core": model.core, "eyes": model.eyes, "cells": self.cells, "letters": self.letters,
         }  # fmt: skip
@@ -67,7 +69,7 @@ class SeeJob:
         self.gentle: list[nn.Module] = [model.core]
         self.average: Average | None = None
         self.place = model.tokenizer.id_of("<|image|>")
-        compile_core(model.core, world.device)
+        compile_core(model.core.train(), world.device)
         compile_eyes(model.eyes, world.device)
         count = workers_for(world.size) if workers is None else workers
         share = max(1, count // 3) if count else 0

@@ -48,7 +48,7 @@ class TextJob:
         self.trained: list[nn.Module] = [model.core]
         self.gentle: list[nn.Module] = []
         self.average: Average | None = None
-        compile_core(model.core, world.device)
+        compile_core(model.core.train(), world.device)
         self.feeder = Feeder(
             lambda number: iter(TextMixture(data_dir, seed=number, seq_len=seq_len, rows=rows)),
             workers=workers_for(world.size) if workers is None else workers,

@@ -1,15 +1,19 @@
 """The whole way on a tiny world: data, every stage of the curriculum, a second call that resumes, export, use."""
 
 import argparse
+import datetime
 import json
 import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from dsv4.data.builder import build
+from dsv4.errors import InputError
 from dsv4.studio import Studio
 from dsv4.train import cli
+from dsv4.train.ahead import minutes_until
 from dsv4.train.export import export
 from dsv4.train.see_job import GRID, cell_labels
 from dsv4.train.stages import CURRICULUM
@@ -19,7 +23,8 @@ from tests.data.conftest import write_sources
 
 def arguments(data, out) -> argparse.Namespace:
     return argparse.Namespace(
-        data=str(data), out=str(out), stages=None, start=None, minutes=None, steps=1, rows=2, workers=0, seed=0,
+        data=str(data), out=str(out), stages=None, start=None, after=None, until=None, minutes=None, steps=1, rows=2,
+        workers=0, seed=0,
         device="cpu", model_size="micro",
     )  # fmt: skip
 
@@ -50,6 +55,30 @@ def test_every_stage_runs_resumes_and_ends_in_a_model_that_answers(world, tmp_pa
     studio = Studio.load(tmp_path / "model")
     assert studio.svg("heart icon", max_tokens=40).text.startswith("<svg")
     assert studio.image("a tiger", steps=1, size=64).array.shape == (64, 64, 3)
+
+
+def test_a_stage_may_get_ready_before_its_turn(world, tmp_path):
+    """It waits for the stage before it, starts from that stage's weights, and has learnt nothing beforehand."""
+    run, straight = tmp_path / "ahead", tmp_path / "straight"
+    for folder in (run, straight):
+        first = arguments(world, folder)
+        first.stages = "text"
+        assert cli.main(first) == 0
+        later = arguments(world, folder)
+        later.stages, later.after = "see,index", "text" if folder == run else None
+        assert cli.main(later) == 0
+    for part in ("core", "eyes"):
+        made, expected = (load_file(folder / "weights" / f"{part}.safetensors") for folder in (run, straight))
+        assert all(torch.equal(made[name], value) for name, value in expected.items())
+
+
+def test_the_time_until_a_time_of_day():
+    now = datetime.datetime(2026, 3, 1, 17, 30)
+    assert minutes_until("17:45", now) == 15 and minutes_until("17:30:30", now) == 0.5
+    assert minutes_until("17:00", now) == 23.5 * 60
+    for wrong in ("soon", "25:00", "17"):
+        with pytest.raises(InputError, match="--until"):
+            minutes_until(wrong, now)
 
 
 def test_cells_name_the_topmost_thing_over_their_middle():
