@@ -22,7 +22,8 @@ from dsv4.core.config import CoreConfig
 from dsv4.core.engram import Engram
 from dsv4.core.frame import Frame, make_frame
 from dsv4.core.hyper import HyperOut
-from dsv4.core.step import Turns, applies, block_step
+from dsv4.core.moe import Experts
+from dsv4.core.step import Turns, applies, block_step, can_step
 from dsv4.ops.hashing import DEAD, shifted
 from dsv4.ops.loss import cross_entropy
 from dsv4.ops.norm import RMSNorm, rms_norm
@@ -30,6 +31,8 @@ from dsv4.ops.numbers import compute_dtype
 
 # Lanes, taps by block number, expert loads, balance loss and index loss of all blocks together.
 Passed = tuple[Tensor, dict[int, Tensor], Tensor, Tensor, Tensor | None]
+
+UNTOUCHED = ("hyper", "norm", "router", "table", "engram.conv", "compressor.place")  # start as their modules say
 
 INDEX_LOSSES = {False: None, True: "all", "all": "all", "chosen": "chosen"}
 
@@ -55,6 +58,7 @@ class LanguageCore(nn.Module):
         self.sparse = True
         self._memory_open = True
         self._compiled = False
+        self.steps_quickly = can_step(config)
         self.register_buffer("canonical_ids", canonical_ids, persistent=False)
         self.canonical_ids: Tensor
         vocabulary = config.vocab_size if canonical_ids.is_meta else int(canonical_ids.max()) + 1
@@ -88,10 +92,10 @@ class LanguageCore(nn.Module):
     def _start(self) -> None:
         back = 1 / math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
-            if parameter.ndim < 2 or any(part in name for part in ("hyper", "norm", "router", "table", "engram.conv")):
+            if parameter.ndim < 2 or any(part in name for part in UNTOUCHED):
                 continue
             scale = 0.02 if name.startswith("embedding") else parameter.shape[-1] ** -0.5
-            if name.endswith((".out.weight", "experts_out", "shared_out.weight")):
+            if name.endswith((".out.weight", "experts_out", "shared_out.weight", "dense_out.weight")):
                 scale *= back
             parameter.normal_(0.0, scale)
 
@@ -134,6 +138,7 @@ class LanguageCore(nn.Module):
             batch=token_ids_BT.shape[0],
             segments_BT=segments_BT,
             cache=cache,
+            token_ids_BT=token_ids_BT,
             sparse=(self.sparse and not self.training) if sparse is None else sparse,
             index_loss=INDEX_LOSSES[index_loss],
             compiled=self._compiled and not index_loss,
@@ -216,15 +221,27 @@ class LanguageCore(nn.Module):
         for block in self.blocks:
             block.compile(dynamic=False)
 
-    def new_cache(self, batch: int, capacity: int) -> Cache:
-        """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations."""
+    def new_cache(self, batch: int, capacity: int, *, rows: str = "plain", rewind: int = 0) -> Cache:
+        """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations.
+
+        rows: 'fp8' packs entries. rewind: how many tokens `Cache.truncate` must be able to take back.
+        """
         weight = self.embedding.weight
-        return Cache(self.config, batch=batch, capacity=capacity, dtype=compute_dtype(weight), device=weight.device)
+        return Cache(
+            self.config,
+            batch=batch,
+            capacity=capacity,
+            dtype=compute_dtype(weight),
+            device=weight.device,
+            rows=rows,
+            rewind=rewind,
+        )
 
     def update_router_bias(self, loads_LE: Tensor, rate: float = 1e-3) -> None:
         """Steer every layer's router by one step of `rate` towards even loads (after an optimiser step)."""
         for block, load_E in zip(self.blocks, loads_LE, strict=True):
-            block.experts.router.nudge(load_E, rate)
+            if isinstance(block.experts, Experts):
+                block.experts.router.nudge(load_E, rate)
 
     def place_memory(self, home: str, folder: Path | str | None = None) -> None:
         """Move Engram's rows: `device` (with the other weights), `host` memory, or `mapped` from files in `folder`.
@@ -246,7 +263,9 @@ class LanguageCore(nn.Module):
 
     def _lanes(self, given_BTD: Tensor) -> Tensor:
         """The normalised embeddings on every residual lane."""
-        x_BTD = rms_norm(given_BTD.to(compute_dtype(given_BTD)), eps=self.config.norm_eps)
+        x_BTD = given_BTD.to(compute_dtype(given_BTD))
+        if self.config.embed_norm:
+            x_BTD = rms_norm(x_BTD, eps=self.config.norm_eps)
         x_BTND = x_BTD[:, :, None].expand(-1, -1, self.config.lanes.count, -1)
         # Compiled blocks get what later blocks get, so that the first one is not compiled apart.
         return x_BTND.contiguous() if self._compiled else x_BTND
