@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from dsv4.core.block import Block
 from dsv4.core.cache import Cache
-from dsv4.core.config import CoreConfig
+from dsv4.core.config import COMPRESSED, CoreConfig
 from dsv4.core.engram import Engram
 from dsv4.core.frame import Frame, make_frame
 from dsv4.core.hyper import HyperOut
@@ -130,11 +130,9 @@ class LanguageCore(nn.Module):
         each expert), balance_loss (about 1 when even; to be weighted by the caller), index_loss (nats, mean of layers).
         """
         self._check(token_ids_BT, embeds_BTD, cache, segments_BT, taps, index_loss)
-        if positions_BT is None:
-            positions_BT = _counted_on(token_ids_BT, cache)
         frame = make_frame(
             self.config,
-            positions_BT=positions_BT,
+            positions_BT=self._positions(token_ids_BT, positions_BT, segments_BT, cache),
             batch=token_ids_BT.shape[0],
             segments_BT=segments_BT,
             cache=cache,
@@ -293,6 +291,26 @@ class LanguageCore(nn.Module):
             before_BL = frame.cache.append_memory_ids(ids_BT, part.max_order - 1, self.pad_id)
         return shifted(ids_BT, part.max_order, pad=self.pad_id, before_BL=before_BL, segments_BT=frame.segments_BT)
 
+    def _positions(
+        self, token_ids_BT: Tensor, positions_BT: Tensor | None, segments_BT: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """Positions [1 or B, T]: those given, or from zero, or on from what the cache holds."""
+        start = cache.length if cache is not None else 0
+        counted_1T = torch.arange(start, start + token_ids_BT.shape[1], device=token_ids_BT.device)[None]
+        if positions_BT is None and segments_BT is None:
+            return counted_1T
+        positions_BT = counted_1T if positions_BT is None else positions_BT
+        if cache is not None and (positions_BT != positions_BT[:1]).any():
+            raise ValueError(
+                "rows of a cached batch must be equally long: left padding would put pads into windows and memory. "
+                "Run rows of different lengths apart, or without a cache with `segments_BT`"
+            )
+        if set(self.config.reach) & set(COMPRESSED) and not (
+            segments_BT is None and torch.equal(positions_BT, counted_1T.expand_as(positions_BT))
+        ):
+            raise ValueError("compressed layers read whole rows from position 0 on: give no positions and no segments")
+        return positions_BT
+
     def _check(
         self,
         token_ids_BT: Tensor,
@@ -317,9 +335,3 @@ class LanguageCore(nn.Module):
             raise ValueError(f"taps are block numbers from 1 to {self.config.layers}, got {wrong}")
         if index_loss not in INDEX_LOSSES:
             raise ValueError(f"index_loss must be False, True, 'all' or 'chosen', got {index_loss!r}")
-
-
-def _counted_on(token_ids_BT: Tensor, cache: Cache | None) -> Tensor:
-    """Positions [1, T] from zero, or on from what the cache holds."""
-    start = cache.length if cache is not None else 0
-    return torch.arange(start, start + token_ids_BT.shape[1], device=token_ids_BT.device)[None]
