@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -87,6 +89,22 @@ class LanguageCore(nn.Module):
                 f"canonical_ids must have one entry a token: {config.vocab_size}, got {tuple(canonical_ids.shape)}"
             )
         return cls(config, canonical_ids=canonical_ids)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: Path | str,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+        draft: bool = False,
+    ) -> LanguageCore:
+        """The core in a folder that transformers, DeepSeek or `save_pretrained` wrote; see `checkpoint.pretrained`."""
+        return _checkpoints().load_core(folder, dtype=dtype, device=device, draft=draft)
+
+    def save_pretrained(self, folder: Path | str) -> int:
+        """Write config.json and safetensors in the names of the released family, ours where it is none."""
+        return _checkpoints().save_core(self, folder)
 
     @torch.no_grad()
     def _start(self) -> None:
@@ -335,3 +353,8 @@ class LanguageCore(nn.Module):
             raise ValueError(f"taps are block numbers from 1 to {self.config.layers}, got {wrong}")
         if index_loss not in INDEX_LOSSES:
             raise ValueError(f"index_loss must be False, True, 'all' or 'chosen', got {index_loss!r}")
+
+
+def _checkpoints() -> ModuleType:
+    # Reading files lies above the core, which is why it is looked up by name, and only when it is asked for.
+    return import_module("dsv4.checkpoint.pretrained")
