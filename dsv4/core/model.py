@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from dsv4.core.block import Block
 from dsv4.core.cache import Cache
 from dsv4.core.config import COMPRESSED, CoreConfig
+from dsv4.core.draft import Draft
 from dsv4.core.engram import Engram
 from dsv4.core.frame import Frame, make_frame
 from dsv4.core.hyper import HyperOut
@@ -72,6 +73,7 @@ class LanguageCore(nn.Module):
         self.hyper_out = HyperOut(config) if config.lanes.count > 1 else None
         self.out_norm = RMSNorm(config.hidden, eps=config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.hidden, config.vocab_size, bias=False)
+        self.draft = Draft(config) if config.draft else None
         self._start()
 
     @classmethod

@@ -157,6 +157,7 @@ def _read_step(module: SharedAttention, q_HD: Tensor, entries_SD: Tensor, turns:
 def experts_step(module: Experts, x_1W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Output [1, W], loads [E] and the balance loss."""
     router = module.router
+    assert router.bias is not None
     logits = F.linear(x_1W, router.weight)[0].tolist()
     scores = [math.sqrt(max(value, 0.0) + math.log1p(math.exp(-abs(value))) + 1e-20) for value in logits]
     ranked = [score + bias for score, bias in zip(scores, router.bias.tolist(), strict=True)]
