@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from dsv4.core.attention import SharedAttention
 from dsv4.core.config import AttentionConfig, CoreConfig
 from dsv4.core.frame import Frame, Turn, stretched
+from dsv4.core.reading import gather_tile
 from dsv4.core.rows import Readable
 from dsv4.ops import attend as ops
 from dsv4.ops.norm import RMSNorm
 from dsv4.ops.pool import pool_overlapping, pool_windows
 from dsv4.ops.rotary import rotate
-from dsv4.ops.select import choose, chosen_places, index_scores, selection_loss
+from dsv4.ops.select import best_places, choose, index_scores, selection_loss
 
 GATHER_FROM = 8192  # compressed entries from which on a tile of queries reads only those that it chose
-GATHER_TILE = 16
 
 
 class Compressor(nn.Module):
@@ -118,7 +118,9 @@ class CompressedAttention(SharedAttention):
                 index = (*self.window_indexer.queries(*given, self._turn(frame)), keys_BNC)
         gathers = index is not None and frame.sparse and far.stop > self.top_k and not frame.index_loss
         gathers = gathers and (frame.length == 1 or far.stop >= GATHER_FROM)
-        step = GATHER_TILE if gathers else ops.TILE // 2
+        step = ops.TILE // 2
+        if gathers and self.window_indexer is not None:
+            step = gather_tile(far.stop, self.window_indexer.heads)
         tiles: list[Tensor] = []
         losses: list[Tensor] = []
         for begin in range(0, frame.length, step):
@@ -151,11 +153,12 @@ class CompressedAttention(SharedAttention):
         if index is not None:
             query_BTIC, weights_BTI, keys_BNC = index
             scores_BQN = index_scores(query_BTIC[:, begin:end], weights_BTI[:, begin:end], keys_BNC[:, :full])
-            if frame.sparse:
+            if frame.sparse and not (gathers and full > self.top_k):
                 chosen_BQN = choose(scores_BQN.detach(), seen_BQN, self.top_k)
         near_BSD, near_BQS = self._near(near, begin, end, frame, q_BQHD)
-        if gathers and full > self.top_k:
-            return self._gathered(q_BQHD, near_BSD, near_BQS, far, chosen_BQN), []
+        if gathers and full > self.top_k and scores_BQN is not None:
+            places = best_places(scores_BQN, seen_BQN if frame.length > 1 else None, self.top_k)
+            return self._gathered(q_BQHD, near_BSD, near_BQS, far, *places), []
         entries_BSD = torch.cat((near_BSD, far.read(0, full).to(q_BQHD.dtype)), 1)
         seen_BQS = torch.cat((near_BQS, chosen_BQN), -1)
         losses: list[Tensor] = []
@@ -178,13 +181,18 @@ class CompressedAttention(SharedAttention):
         return near.read(low, high).to(q_BQHD.dtype), seen_BQS
 
     def _gathered(
-        self, q_BQHD: Tensor, near_BSD: Tensor, near_BQS: Tensor, far: Readable, chosen_BQN: Tensor
+        self,
+        q_BQHD: Tensor,
+        near_BSD: Tensor,
+        near_BQS: Tensor,
+        far: Readable,
+        places_BQK: Tensor,
+        real_BQK: Tensor,
     ) -> Tensor:
-        places_BQK, valid_BQK = chosen_places(chosen_BQN, self.top_k)
         rows_BQKD = far.gather(places_BQK).to(q_BQHD.dtype)
         near_BQSD = near_BSD[:, None].expand(-1, q_BQHD.shape[1], -1, -1)
         rows = torch.cat((near_BQSD, rows_BQKD), 2)
-        return ops.attend_chosen(q_BQHD, rows, self.sink, torch.cat((near_BQS, valid_BQK), -1))
+        return ops.attend_chosen(q_BQHD, rows, self.sink, torch.cat((near_BQS, real_BQK), -1))
 
     def _window_loss(
         self, q_BQHD: Tensor, entries_BSD: Tensor, seen_BQS: Tensor, scores_BQN: Tensor, over_BQN: Tensor

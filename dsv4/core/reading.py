@@ -14,11 +14,12 @@ from dsv4.core.frame import Frame
 from dsv4.core.indexer import Indexer
 from dsv4.core.rows import Readable
 from dsv4.ops import attend as ops
-from dsv4.ops.select import choose, chosen_places, index_scores, selection_loss
+from dsv4.ops.select import best_places, choose, index_scores, selection_loss
 from dsv4.ops.visible import visible
 
 GATHER_FROM = 8192  # entries from which on reading only the chosen ones beats masking, for a tile of queries
 GATHER_TILE = 16
+GATHER_SCORES = 2**24  # scores of all index heads that may exist at once where rows are gathered
 
 
 class EntryAttention(nn.Module):
@@ -78,17 +79,21 @@ class EntryAttention(nn.Module):
             return self._tiled(q_BTHD, source, frame), None
         query_BTIC, weights_BTI = self.indexer.queries(x_BTW, latent_BTR, frame)
         gathers = selects and (frame.length == 1 or source.stop >= GATHER_FROM) and not frame.index_loss
-        step = GATHER_TILE if gathers else ops.TILE // 2
+        step = gather_tile(source.stop, self.indexer.heads) if gathers else ops.TILE // 2
         tiles: list[Tensor] = []
         losses: list[Tensor] = []
         for begin in range(0, frame.length, step):
             end = min(begin + step, frame.length)
             high = frame.start + end
             scores_BQS = index_scores(query_BTIC[:, begin:end], weights_BTI[:, begin:end], keys_BSC[:, :high])
-            seen_BQS = self._seen(begin, end, 0, high, frame).expand_as(scores_BQS)
-            chosen_BQS = choose(scores_BQS.detach(), seen_BQS, self.top_k) if frame.sparse else seen_BQS
             q_BQHD = q_BTHD[:, begin:end]
-            tiles.append(self._attend_chosen(q_BQHD, source, chosen_BQS, gathers and high > self.top_k))
+            seen_BQS = self._seen(begin, end, 0, high, frame).expand_as(scores_BQS) if frame.length > 1 else None
+            if gathers and high > self.top_k:
+                tiles.append(self._attend_places(q_BQHD, source, *best_places(scores_BQS, seen_BQS, self.top_k)))
+                continue
+            seen_BQS = torch.ones_like(scores_BQS, dtype=torch.bool) if seen_BQS is None else seen_BQS
+            chosen_BQS = choose(scores_BQS.detach(), seen_BQS, self.top_k) if frame.sparse else seen_BQS
+            tiles.append(self._attend(q_BQHD, source.read(0, high), chosen_BQS))
             if frame.index_loss:
                 over_BQS = chosen_BQS if frame.index_loss == "chosen" else seen_BQS
                 loss = self._index_loss(q_BQHD, source.read(0, high), scores_BQS, over_BQS)
@@ -101,9 +106,11 @@ class EntryAttention(nn.Module):
             target_BQS = ops.probabilities(q_BQHD, entries_BSD, self.sink, over_BQS, scale=self.scale).sum(2)
         return selection_loss(scores_BQS, target_BQS, over_BQS)
 
-    def _attend_chosen(self, q_BQHD: Tensor, source: Readable, chosen_BQS: Tensor, gathers: bool) -> Tensor:
-        if not gathers:
-            return self._attend(q_BQHD, source.read(0, chosen_BQS.shape[-1]), chosen_BQS)
-        places_BQK, valid_BQK = chosen_places(chosen_BQS, self.top_k)
+    def _attend_places(self, q_BQHD: Tensor, source: Readable, places_BQK: Tensor, real_BQK: Tensor) -> Tensor:
         rows_BQKD = source.gather(places_BQK).to(q_BQHD.dtype)
-        return ops.attend_chosen(q_BQHD, rows_BQKD, self.sink, valid_BQK, scale=self.scale, value=self.value)
+        return ops.attend_chosen(q_BQHD, rows_BQKD, self.sink, real_BQK, scale=self.scale, value=self.value)
+
+
+def gather_tile(entries: int, heads: int) -> int:
+    """Queries of a tile that gathers, so that the indexer's scores of a tile stay small at any length."""
+    return max(1, min(GATHER_TILE, GATHER_SCORES // (entries * heads)))

@@ -24,7 +24,7 @@ from dsv4.core.hyper import HyperLanes
 from dsv4.core.moe import Experts
 from dsv4.ops.hashing import DEAD
 from dsv4.ops.norm import RMSNorm
-from dsv4.ops.select import choose, index_scores
+from dsv4.ops.select import best_places, index_scores
 from dsv4.ops.sinkhorn import scalar
 
 if TYPE_CHECKING:
@@ -139,9 +139,8 @@ def attention_step(module: SharedAttention, x_1W: Tensor, frame: Frame, turns: T
         if frame.sparse and source.stop > module.top_k:
             query_IC = F.linear(latent_1R, index.query.weight).view(index.heads, -1) @ turns.index_CC
             scores_BQS = index_scores(query_IC[None, None], F.linear(x_1W, index.weights.weight)[None], keys_BSC)
-            chosen = choose(scores_BQS, torch.ones_like(scores_BQS, dtype=torch.bool), module.top_k)
-            places_K = chosen[0, 0].nonzero()[:, 0]
-            return _read_step(module, q_HD, source.gather(places_K[None, None])[0, 0], turns)
+            places_BQK, _ = best_places(scores_BQS, None, module.top_k)
+            return _read_step(module, q_HD, source.gather(places_BQK)[0, 0], turns)
     return _read_step(module, q_HD, source.all()[0], turns)
 
 

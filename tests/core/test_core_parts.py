@@ -214,7 +214,7 @@ def test_gathering_compressed_entries_equals_masking(
     with torch.no_grad():
         masked = core(ids).logits_BTV
         monkeypatch.setattr("dsv4.core.compressed.GATHER_FROM", 1)
-        monkeypatch.setattr("dsv4.core.compressed.GATHER_TILE", 5)
+        monkeypatch.setattr("dsv4.core.reading.GATHER_TILE", 5)
         assert (core(ids).logits_BTV - masked).abs().max() < 1e-10
         monkeypatch.setattr("dsv4.ops.attend.TILE", 6)
         assert (core(ids, sparse=False).logits_BTV - masked).abs().max() > 1e-6

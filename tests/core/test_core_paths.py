@@ -60,13 +60,13 @@ def test_gathering_equals_masking(build: Builder, ids: torch.Tensor, monkeypatch
     monkeypatch.setattr("dsv4.core.reading.GATHER_FROM", 1)
     monkeypatch.setattr("dsv4.core.reading.GATHER_TILE", 5)
     calls: list[bool] = []
-    attend_chosen = EntryAttention._attend_chosen
+    attend_places = EntryAttention._attend_places
 
     def spy(self: EntryAttention, *args: object) -> torch.Tensor:
-        calls.append(bool(args[-1]))
-        return attend_chosen(self, *args)
+        calls.append(True)
+        return attend_places(self, *args)
 
-    monkeypatch.setattr(EntryAttention, "_attend_chosen", spy)
+    monkeypatch.setattr(EntryAttention, "_attend_places", spy)
     assert far(logits(core, ids), masked) < CLOSE
     assert any(calls), "no tile was gathered, so nothing was compared"
 
