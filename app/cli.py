@@ -79,6 +79,7 @@ def build_parser() -> Parser:
     _add_making(commands)
     _add_batch(commands)
     _add_research(commands)
+    _add_core(commands)
     _add_machine(commands)
     return parser
 
@@ -181,6 +182,14 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--data", required=True, metavar="DIR", help="folder of the data that it was trained on")
     export.add_argument("--out", required=True, metavar="DIR", help="folder for the model")
     export.add_argument("--policy", default="nano", help="bits of the weights: nano (default) or eight")
+
+
+def _add_core(commands: argparse._SubParsersAction) -> None:
+    convert = _command(commands, "convert", "rewrite a checkpoint of a DeepSeek model, or of this core", "core:convert")
+    convert.add_argument("source", help="folder with config.json and safetensors")
+    convert.add_argument("out", help="folder to write")
+    convert.add_argument("--to", metavar="NAMES", help="deepseek_v2, v3, v32, v4 or dsv4 (default: the model's own)")
+    convert.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
 
 
 def _add_machine(commands: argparse._SubParsersAction) -> None:

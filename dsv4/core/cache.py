@@ -1,6 +1,7 @@
-"""What a sequence leaves behind: entries, index keys, memory ids and convolution tails, all preallocated.
+"""What a sequence leaves behind: entries, index keys, windows being filled, memory ids and convolution tails.
 
-Shape letters: B batch, T new tokens, S kept tokens, D entry size, C index size, L look-back, N lanes, W hidden.
+Shape letters: B batch, T new tokens, S kept tokens, D entry size, C index or projected size, L look-back, N lanes or
+windows, W hidden.
 """
 
 from __future__ import annotations
@@ -11,40 +12,88 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from dsv4.core.config import CoreConfig
+from dsv4.core.config import COMPRESSED, AttentionConfig, CoreConfig, LatentConfig
+from dsv4.core.rows import Readable, Ring, Rows
+from dsv4.ops.fp8 import RowFormat
+
+FORMATS = ("plain", "fp8")
 
 
 class Cache:
-    """Room for `capacity` tokens of `batch` sequences of one length; sliding layers keep a ring of their window.
+    """Room for `capacity` tokens of `batch` sequences of one length, all of it allocated at once.
 
-    A forward pass with a cache appends to it. `length` is what it holds. `fork()` gives an independent copy, which is
-    also a snapshot: keep it, and go on from it later.
+    Sliding layers keep a ring of their window, compressed layers also an entry for every few tokens. A forward pass
+    with a cache appends to it; `length` is what it holds. `fork()` gives an independent copy, which is also a snapshot:
+    keep it, and go on from it later, or `restore` it. `truncate` takes back up to `rewind` tokens where there are
+    rings, and any number elsewhere. `rows='fp8'` packs entries (584 or 656 bytes for 512 numbers).
     """
 
     def __init__(
-        self, config: CoreConfig, *, batch: int, capacity: int, dtype: torch.dtype, device: torch.device | str
+        self,
+        config: CoreConfig,
+        *,
+        batch: int,
+        capacity: int,
+        dtype: torch.dtype,
+        device: torch.device | str,
+        rows: str = "plain",
+        rewind: int = 0,
     ) -> None:
         if batch < 1 or capacity < 1:
             raise ValueError(f"a cache needs a batch and a capacity of at least 1, got {batch} and {capacity}")
+        if rewind < 0:
+            raise ValueError(f"rewind is a number of tokens, got {rewind}")
+        self.config, self.batch, self.capacity, self.rewind = config, batch, capacity, rewind
+        self.length = self._highest = 0
+        self._dtype, self._device, self._form = dtype, device, _form(config, rows)
         attention = config.attention
-        self.batch, self.capacity, self.length = batch, capacity, 0
-        self.window = attention.window
-        self.ring = tuple(reach == "sliding" for reach in config.reach)
-
-        def room(*shape: int, of: torch.dtype = dtype) -> Tensor:
-            return torch.zeros(batch, *shape, dtype=of, device=device)
-
-        sizes = [min(capacity, attention.window) if ring else capacity for ring in self.ring]
-        self._entries = [room(size, attention.entry) for size in sizes]
-        self._index_keys = [
-            room(capacity, attention.index_size) if reach == "sparse" else None for reach in config.reach
+        self.window = attention.window if isinstance(attention, AttentionConfig) else 0
+        self.ring = tuple(reach == "sliding" or reach in COMPRESSED for reach in config.reach)
+        ring_size = min(capacity, self.window + rewind)
+        self._entries = [
+            self._room(ring_size if ring else capacity, attention.entry, ring=ring, packed=True) for ring in self.ring
         ]
+        self._index_keys = [
+            self._room(capacity, attention.index_size) if reach == "sparse" else None for reach in config.reach
+        ]
+        self._pending: dict[tuple[int, str], Ring] = {}
+        self._windows: dict[tuple[int, str], Rows] = {}
+        if isinstance(attention, AttentionConfig):
+            self._make_windows(attention)
         self._memory_ids: Tensor | None = None
         self._tails: dict[int, Tensor] = {}
         if config.engram is not None:
-            self._memory_ids = room(capacity, of=torch.long)
-            back = (config.engram.kernel - 1) * config.engram.max_order
-            self._tails = {layer: room(back, config.lanes.count, config.hidden) for layer in config.engram.layers}
+            self._memory_ids = torch.zeros(batch, capacity, dtype=torch.long, device=device)
+            back = (config.engram.kernel - 1) * config.engram.max_order + rewind
+            shape = (batch, back, config.lanes.count, config.hidden)
+            self._tails = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in config.engram.layers}
+
+    def _room(self, size: int, width: int, *, ring: bool = False, packed: bool = False) -> Rows:
+        form = self._form if packed else None
+        return (Ring if ring else Rows)(self.batch, size, width, dtype=self._dtype, device=self._device, form=form)
+
+    def _make_windows(self, attention: AttentionConfig) -> None:
+        for layer, reach in enumerate(self.config.reach):
+            if reach == "compressed_sparse":
+                ratio, kinds = attention.light, {"entry": attention.entry, "index": attention.index_size}
+            elif reach == "heavily_compressed":
+                ratio, kinds = attention.heavy, {"entry": attention.entry}
+            else:
+                continue
+            projected = 4 if reach == "compressed_sparse" else 2  # values and gates, twice where windows overlap
+            for name, width in kinds.items():
+                ring = self._room(2 * ratio + self.rewind, projected * width, ring=True)
+                assert isinstance(ring, Ring)
+                self._pending[layer, name] = ring
+                self._windows[layer, name] = self._room(max(1, self.capacity // ratio), width, packed=name == "entry")
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are allocated."""
+        kept = [*self._entries, *self._pending.values(), *self._windows.values()]
+        tensors = [rows.kept_BSD for rows in (*kept, *filter(None, self._index_keys))]
+        tensors += [*self._tails.values(), *([] if self._memory_ids is None else [self._memory_ids])]
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def check(self, batch: int, new: int) -> None:
         """ValueError unless `new` tokens of `batch` sequences fit."""
@@ -58,36 +107,64 @@ class Cache:
     def advance(self, new: int) -> None:
         """Count `new` tokens as held, after every layer has appended them."""
         self.length += new
+        self._highest = max(self._highest, self.length)
 
-    def append_entries(self, layer: int, new_BTD: Tensor) -> tuple[Tensor, int | None]:
-        """Keep the new entries; return those the new queries may see and the place of the first of them.
+    def truncate(self, length: int) -> None:
+        """Forget the tokens from place `length` on. ValueError where what must come back is no longer held."""
+        if not 0 <= length <= self.length:
+            raise ValueError(f"the cache holds {self.length} tokens and cannot be cut to {length}")
+        short = any(self.ring) or bool(self._tails)
+        if short and 0 < length < self._highest - self.rewind:
+            raise ValueError(
+                f"this cache can go back {self.rewind} tokens from {self._highest}, not to {length}: sliding windows, "
+                "compressed windows and memory keep only their last tokens; make it with a larger rewind, or fork it"
+            )
+        for layer, tail in self._tails.items():
+            kept = max(0, tail.shape[1] - (self.length - length)) if length else 0
+            self._tails[layer] = torch.cat((torch.zeros_like(tail[:, kept:]), tail[:, :kept]), 1)
+        self.length = length
+        self._highest = self._highest if length else 0
 
-        The place is None where order is lost and nothing need be hidden: one query on a ring sees the whole ring.
-        """
-        kept_BSD, T, start = self._entries[layer], new_BTD.shape[1], self.length
-        if not self.ring[layer]:
-            kept_BSD[:, start : start + T] = new_BTD
-            return kept_BSD[:, : start + T], 0
-        size = kept_BSD.shape[1]
-        if T == 1:
-            kept_BSD[:, start % size] = new_BTD[:, 0]
-            return kept_BSD[:, : min(start + 1, size)], None
+    def append_entries(self, layer: int, new_BTD: Tensor) -> Readable:
+        """Keep the new entries; return those that the new queries may see."""
+        rows, T, start = self._entries[layer], new_BTD.shape[1], self.length
+        if not isinstance(rows, Ring):
+            rows.put(slice(start, start + T), new_BTD)
+            return Readable(rows, first=0, stop=start + T)
+        if T == 1 and rows.size <= self.window:
+            rows.put(slice(start % rows.size, start % rows.size + 1), new_BTD)
+            return Readable(rows, first=None, stop=min(start + 1, rows.size))
         behind = min(start, self.window - 1)
-        places = torch.arange(start - behind, start, device=kept_BSD.device) % size
-        seen_BSD = torch.cat((kept_BSD[:, places], new_BTD.to(kept_BSD.dtype)), 1)
-        last = min(T, size)
-        places = torch.arange(start + T - last, start + T, device=kept_BSD.device) % size
-        kept_BSD[:, places] = new_BTD[:, T - last :].to(kept_BSD.dtype)
-        return seen_BSD, start - behind
+        return Readable(rows.extend(new_BTD, start, behind), first=start - behind, stop=start + T)
 
     def append_index_keys(self, layer: int, new_BTC: Tensor) -> Tensor:
         """Keep the new index keys and return all of them, the new ones included."""
-        kept_BSC = self._index_keys[layer]
-        if kept_BSC is None:
+        rows = self._index_keys[layer]
+        if rows is None:
             raise ValueError(f"layer {layer} has no indexer")
         stop = self.length + new_BTC.shape[1]
-        kept_BSC[:, self.length : stop] = new_BTC
-        return kept_BSC[:, :stop]
+        rows.put(slice(self.length, stop), new_BTC)
+        return rows.get(slice(0, stop))
+
+    def append_projected(self, layer: int, name: str, new_BTC: Tensor, *, ratio: int, lead: int) -> Tensor | None:
+        """Keep what new tokens give to windows of `ratio`; return the tokens of the windows that are now full.
+
+        With `lead` the window before the first of them comes first, if there is one. None when no window was filled.
+        """
+        ring, start, T = self._pending[layer, name], self.length, new_BTC.shape[1]
+        first, last = start // ratio, (start + T) // ratio
+        begin = max(0, first - lead) * ratio
+        if first == last:
+            ring.put(torch.arange(start, start + T, device=new_BTC.device) % ring.size, new_BTC)
+            return None
+        return ring.extend(new_BTC, start, start - begin)[:, : last * ratio - begin]
+
+    def append_windows(self, layer: int, name: str, new_BND: Tensor | None, *, ratio: int, full: int) -> Readable:
+        """Keep entries of windows that were filled; return the `full` ones there are now."""
+        rows = self._windows[layer, name]
+        if new_BND is not None:
+            rows.put(slice(self.length // ratio, full), new_BND)
+        return Readable(rows, first=0, stop=full)
 
     def append_memory_ids(self, new_BT: Tensor, look_back: int, pad: int) -> Tensor:
         """Keep the new memory ids and return the `look_back` before them [B, L], `pad` where the sequence starts."""
@@ -106,13 +183,35 @@ class Cache:
         tail = self._tails[layer]
         long = torch.cat((tail, new_BTNW.to(tail.dtype)), 1)
         self._tails[layer] = long[:, long.shape[1] - tail.shape[1] :]
-        return long
+        return long[:, self.rewind :]
 
     def fork(self) -> Self:
         """An independent copy of everything held."""
         twin = copy.copy(self)
-        twin._entries = [kept.clone() for kept in self._entries]
-        twin._index_keys = [None if kept is None else kept.clone() for kept in self._index_keys]
-        twin._memory_ids = None if self._memory_ids is None else self._memory_ids.clone()
-        twin._tails = {layer: tail.clone() for layer, tail in self._tails.items()}
+        twin.restore(self)
         return twin
+
+    def restore(self, snapshot: Cache) -> None:
+        """Become what `snapshot` (a fork of this cache) holds; the snapshot stays as it is."""
+        if snapshot.config != self.config or (snapshot.batch, snapshot.capacity) != (self.batch, self.capacity):
+            raise ValueError("a cache can only be restored from a fork of its own")
+        self.length, self._highest = snapshot.length, snapshot._highest
+        self._entries = [rows.clone() for rows in snapshot._entries]
+        self._index_keys = [None if rows is None else rows.clone() for rows in snapshot._index_keys]
+        self._pending = {key: rows.clone() for key, rows in snapshot._pending.items()}
+        self._windows = {key: rows.clone() for key, rows in snapshot._windows.items()}
+        self._memory_ids = None if snapshot._memory_ids is None else snapshot._memory_ids.clone()
+        self._tails = {layer: tail.clone() for layer, tail in snapshot._tails.items()}
+
+
+def _form(config: CoreConfig, rows: str) -> RowFormat | None:
+    if rows not in FORMATS:
+        raise ValueError(f"unknown rows '{rows}', allowed: {', '.join(FORMATS)}")
+    part = config.attention
+    if rows == "plain":
+        return None
+    if isinstance(part, AttentionConfig):
+        return RowFormat.shared(part.entry, part.rotated)
+    if isinstance(part, LatentConfig):
+        return RowFormat.latent(part.latent, part.rotated)
+    raise ValueError("rows='fp8' is for latent and shared entries; keys and values of every head are kept plain")

@@ -6,18 +6,21 @@ Sizes are counts; `reach` has one word a layer.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-REACHES = ("full", "sparse", "sliding")
+COMPRESSED = ("compressed_sparse", "heavily_compressed")
+REACHES = ("full", "sparse", "sliding", *COMPRESSED)
+SCORES = ("sqrtsoftplus", "sigmoid", "softmax")
+MIXINGS = ("mhc", "hyper")
 
 
 def _from_dict(kind: type, given: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind, include_extras=False, localns={"Tensor": Any})
     allowed = [item.name for item in fields(kind)]
     values: dict[str, Any] = {}
     for key, value in given.items():
@@ -25,11 +28,27 @@ def _from_dict(kind: type, given: Mapping[str, Any], where: str) -> Any:
             near = difflib.get_close_matches(key, allowed, n=1, cutoff=0.4)
             hint = f"did you mean '{near[0]}'?" if near else f"allowed: {', '.join(allowed)}"
             raise ValueError(f"unknown key '{key}' in {where}; {hint}")
-        part = next((part for part in _PARTS if str(part.__name__) in str(hints[key])), None)
-        if part is not None and isinstance(value, Mapping):
+        part = _part(key, value) if isinstance(value, Mapping) else None
+        if part is not None:
             value = _from_dict(part, value, part.__name__)
         values[key] = tuple(value) if isinstance(value, list) else value
     return kind(**values)
+
+
+def _part(key: str, given: Mapping[str, Any]) -> type | None:
+    if key != "attention":
+        return _PARTS.get(key)
+    kind = given.get("kind", "shared")
+    _one_of("attention kind", kind, ATTENTIONS)
+    return ATTENTIONS[kind]
+
+
+def _one_of(what: str, word: object, allowed: Iterable[str]) -> None:
+    """ValueError with the nearest match unless `word` is allowed."""
+    if word not in allowed:
+        near = difflib.get_close_matches(str(word), list(allowed), n=1, cutoff=0.3)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise ValueError(f"unknown {what} '{word}', allowed: {', '.join(allowed)}{hint}")
 
 
 def _positive(part: Any, *names: str) -> None:
@@ -39,9 +58,60 @@ def _positive(part: Any, *names: str) -> None:
             raise ValueError(f"{type(part).__name__}.{name} must be a whole number of at least 1, got {value!r}")
 
 
+def _kind_is(part: Any) -> None:
+    if part.kind != part.KIND:
+        raise ValueError(f"{type(part).__name__}.kind is '{part.KIND}', got {part.kind!r}")
+
+
+def _even(*parts: tuple[str, int, int]) -> None:
+    for name, size, whole in parts:
+        if size < 0 or size % 2 or size > whole:
+            raise ValueError(f"{name} must be even and between 0 and {whole}, got {size}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnConfig:
+    """Positions stretched past the length that training began with (YaRN, arXiv 2309.00071)."""
+
+    factor: float
+    original: int  # length in tokens before stretching
+    fast: float = 32.0  # turns over `original` from which on a pair keeps its speed
+    slow: float = 1.0  # turns below which a pair is slowed by the whole factor
+    mscale: float = 0.0
+    mscale_all: float = 0.0
+    stretch: float | None = None  # multiplies cosine and sine; by default it follows from the two scales
+
+    def __post_init__(self) -> None:
+        if self.factor < 1 or self.original < 1:
+            raise ValueError(f"YaRN needs a factor and an original length of at least 1, got {self}")
+
+    @property
+    def turn_scale(self) -> float:
+        """What cosine and sine are multiplied by."""
+        if self.stretch is not None:
+            return self.stretch
+        if self.mscale and self.mscale_all:
+            return self._grown(self.mscale) / self._grown(self.mscale_all)
+        return self._grown(1.0)
+
+    @property
+    def score_scale(self) -> float:
+        """What attention scores are multiplied by (V2, V3): the square of the grown scale."""
+        return self._grown(self.mscale_all) ** 2 if self.mscale_all else 1.0
+
+    def _grown(self, scale: float) -> float:
+        return 0.1 * scale * math.log(self.factor) + 1.0 if self.factor > 1 else 1.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttentionConfig:
-    """Shared entries (key and value at once) and the indexer that chooses among them."""
+    """Shared entries (key and value at once) and the indexer that chooses among them.
+
+    Layers of compressed reach also read entries that stand for `light` or `heavy` tokens each; they turn by `far_theta`
+    and `yarn`.
+    """
+
+    KIND: ClassVar[str] = "shared"
 
     heads: int
     entry: int  # size of a head and of the one entry a token leaves in the cache
@@ -55,45 +125,148 @@ class AttentionConfig:
     index_size: int
     index_rotated: int
     theta: float = 1e4
+    light: int = 4  # tokens that a compressed entry of `compressed_sparse` reach begins anew after
+    heavy: int = 128  # the same for `heavily_compressed` reach
+    far_theta: float = 1.6e5
+    yarn: YarnConfig | None = None
+    kind: str = "shared"
+
+    REACHES: ClassVar[tuple[str, ...]] = REACHES
 
     def __post_init__(self) -> None:
+        _kind_is(self)
         _positive(self, "heads", "entry", "q_rank", "groups", "o_rank", "window", "top_k", "index_heads", "index_size")
+        _positive(self, "light", "heavy")
         if self.heads % self.groups:
             raise ValueError(f"heads ({self.heads}) must divide into groups ({self.groups})")
-        for name, size, whole in (
-            ("rotated", self.rotated, self.entry),
-            ("index_rotated", self.index_rotated, self.index_size),
-        ):
-            if size < 0 or size % 2 or size > whole:
-                raise ValueError(f"{name} must be even and between 0 and {whole}, got {size}")
+        _even(("rotated", self.rotated, self.entry), ("index_rotated", self.index_rotated, self.index_size))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentConfig:
+    """Latent attention (MLA): a token leaves one latent and one rotated key part, which every head unfolds for itself.
+
+    An indexer is there when `index_heads` is not 0; `sparse` layers need it.
+    """
+
+    KIND: ClassVar[str] = "mla"
+    REACHES: ClassVar[tuple[str, ...]] = ("full", "sparse")
+
+    heads: int
+    latent: int
+    plain: int  # numbers of a query and key head that carry no position
+    rotated: int  # numbers that do; the key's are shared by all heads
+    value: int  # size of a value head
+    q_rank: int | None = None  # None: queries come straight from the hidden state
+    top_k: int = 2048
+    index_heads: int = 0
+    index_size: int = 128
+    theta: float = 1e4
+    yarn: YarnConfig | None = None
+    latent_eps: float = 1e-6  # of the two norms inside; released models keep this one whatever `norm_eps` is
+    kind: str = "mla"
+
+    def __post_init__(self) -> None:
+        _kind_is(self)
+        _positive(self, "heads", "latent", "plain", "value", "top_k", "index_size")
+        _even(("rotated", self.rotated, 2**30), ("index_size less rotated", self.index_size - self.rotated, 2**30))
+        if self.index_heads and self.q_rank is None:
+            raise ValueError("an indexer reads the query latent, so index_heads needs a q_rank")
+
+    @property
+    def entry(self) -> int:
+        """Numbers a token leaves in the cache."""
+        return self.latent + self.rotated
+
+    @property
+    def index_rotated(self) -> int:
+        """Leading numbers of an index head that carry the position."""
+        return self.rotated
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsConfig:
+    """Ordinary attention with keys and values of its own for every head, or for groups of heads."""
+
+    KIND: ClassVar[str] = "heads"
+    REACHES: ClassVar[tuple[str, ...]] = ("full",)
+
+    heads: int
+    kv_heads: int
+    size: int
+    theta: float = 1e4
+    kind: str = "heads"
+    yarn: ClassVar[None] = None
+    index_size: ClassVar[int] = 0
+    index_rotated: ClassVar[int] = 0
+    top_k: ClassVar[int] = 0
+
+    def __post_init__(self) -> None:
+        _kind_is(self)
+        _positive(self, "heads", "kv_heads", "size")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads ({self.heads}) must divide into kv_heads ({self.kv_heads})")
+        _even(("size", self.size, 2**30))
+
+    @property
+    def entry(self) -> int:
+        """Numbers a token leaves in the cache: all its keys, then all its values."""
+        return 2 * self.kv_heads * self.size
+
+    @property
+    def rotated(self) -> int:
+        """Numbers of a head that carry the position: all."""
+        return self.size
+
+
+ATTENTIONS: dict[str, type] = {part.KIND: part for part in (AttentionConfig, LatentConfig, HeadsConfig)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsConfig:
-    """Routed experts with a square-root softplus router, and one shared expert."""
+    """Routed experts and one shared expert; some layers may be dense or routed by a table of token ids instead."""
 
     count: int
     chosen: int
     inner: int
     shared_inner: int
     scale: float = 1.5
+    score: str = "sqrtsoftplus"
+    normalised: bool = True  # weights of the chosen are made to sum to `scale`
+    groups: int = 1  # experts stand in so many groups, of which `groups_chosen` may be chosen from
+    groups_chosen: int = 1
+    limit: float | None = None  # gates are cut above it, the other half of the unit at both sides
+    hashed: tuple[int, ...] = ()  # layers that choose by token id
+    dense: tuple[int, ...] = ()  # layers with one unit of `dense_inner` and no experts
+    dense_inner: int = 0
 
     def __post_init__(self) -> None:
-        _positive(self, "count", "chosen", "inner", "shared_inner")
+        _positive(self, "count", "chosen", "inner", "shared_inner", "groups", "groups_chosen")
         if self.chosen > self.count:
             raise ValueError(f"cannot choose {self.chosen} of {self.count} experts")
+        _one_of("score", self.score, SCORES)
+        if self.count % self.groups or self.groups_chosen > self.groups:
+            raise ValueError(f"cannot choose from {self.groups_chosen} of {self.groups} groups of {self.count} experts")
+        if self.chosen > self.groups_chosen * self.count // self.groups:
+            raise ValueError(f"{self.groups_chosen} of {self.groups} groups hold fewer than {self.chosen} experts")
+        if self.dense:
+            _positive(self, "dense_inner")
+        if set(self.dense) & set(self.hashed):
+            raise ValueError(f"layers {sorted(set(self.dense) & set(self.hashed))} cannot be both dense and hashed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanesConfig:
-    """Residual lanes (mHC); one lane is a plain residual stream."""
+    """Residual lanes; one lane is a plain residual stream. `mixing` is `mhc` (constrained) or `hyper` (free)."""
 
     count: int = 2
     iterations: int = 20
     eps: float = 1e-6
+    mixing: str = "mhc"
 
     def __post_init__(self) -> None:
         _positive(self, "count", "iterations")
+        _one_of("mixing", self.mixing, MIXINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,27 +304,36 @@ class CoreConfig:
 
     vocab_size: int
     hidden: int
-    reach: tuple[str, ...]  # one of `full`, `sparse`, `sliding` a layer
-    attention: AttentionConfig
+    reach: tuple[str, ...]  # a word of REACHES for each layer
+    attention: AttentionConfig | LatentConfig | HeadsConfig
     experts: ExpertsConfig
     lanes: LanesConfig = field(default_factory=LanesConfig)
     engram: EngramConfig | None = None
     tied: bool = True  # the head reads the embedding table
     norm_eps: float = 1e-6
+    embed_norm: bool = True  # embeddings are normalised before the first block
+    draft: int = 0  # blocks that guess a further token each, for speculative decoding
 
     def __post_init__(self) -> None:
         _positive(self, "vocab_size", "hidden")
         for word in self.reach:
-            if word not in REACHES:
-                near = difflib.get_close_matches(str(word), REACHES, n=1, cutoff=0.3)
-                hint = f"; did you mean '{near[0]}'?" if near else ""
-                raise ValueError(f"unknown reach '{word}', allowed: {', '.join(REACHES)}{hint}")
+            _one_of("reach", word, REACHES)
+            if word not in self.attention.REACHES:
+                allowed = ", ".join(self.attention.REACHES)
+                raise ValueError(f"{self.attention.kind} attention cannot have reach '{word}', only {allowed}")
         if not self.reach:
             raise ValueError("reach must name at least one layer")
+        if "sparse" in self.reach and not self.attention.index_heads:
+            raise ValueError("sparse layers need an indexer: set attention.index_heads")
+        if self.draft not in (0, 1):
+            raise ValueError(f"draft must be 0 or 1, got {self.draft!r}")
+        named = {"experts.dense": self.experts.dense, "experts.hashed": self.experts.hashed}
         if self.engram is not None:
-            outside = [layer for layer in self.engram.layers if not 0 <= layer < self.layers]
+            named["engram"] = self.engram.layers
+        for what, layers in named.items():
+            outside = [layer for layer in layers if not 0 <= layer < self.layers]
             if outside:
-                raise ValueError(f"engram layers {outside} are outside the {self.layers} layers (counted from 0)")
+                raise ValueError(f"{what} layers {outside} are outside the {self.layers} layers (counted from 0)")
 
     @property
     def layers(self) -> int:
@@ -175,7 +357,9 @@ class CoreConfig:
         return {"token_ids_BT": torch.randint(0, self.vocab_size, (batch, length), generator=generator)}
 
 
-_PARTS = (AttentionConfig, ExpertsConfig, LanesConfig, EngramConfig)
+_PARTS: dict[str, type] = {
+    "experts": ExpertsConfig, "lanes": LanesConfig, "engram": EngramConfig, "yarn": YarnConfig
+}  # fmt: skip
 
 
 def _lists(value: Any) -> Any:

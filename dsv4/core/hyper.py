@@ -1,8 +1,9 @@
-"""Residual lanes with manifold-constrained mixing (mHC), two-pass form.
+"""Residual lanes with manifold-constrained mixing (mHC), two-pass form, and with free mixing for comparison.
 
 Shape letters: B batch, T tokens, N lanes, W hidden, M mixing numbers = N (2 + N).
 Source: arXiv 2512.24880 and the V4 release: rows of `fn` are [pre | post | comb]; `comb` passes Sinkhorn and is applied
-transposed; the division by the norm comes after the product.
+transposed; the division by the norm comes after the product. Free mixing is that of Hyper-Connections
+(arXiv 2409.19606): tanh(product) · scale + base for all three, with mHC's projection over all lanes at once.
 """
 
 from __future__ import annotations
@@ -29,9 +30,10 @@ class HyperLanes(nn.Module):
         super().__init__()
         lanes = config.lanes
         self.lanes, self.iterations, self.eps, self.norm_eps = lanes.count, lanes.iterations, lanes.eps, config.norm_eps
+        self.free = lanes.mixing == "hyper"
         mixing = lanes.count * (2 + lanes.count)
         self.fn = nn.Parameter(torch.randn(mixing, lanes.count * config.hidden) * 0.02)
-        self.base = nn.Parameter(_start(lanes.count, site))
+        self.base = nn.Parameter(_free_start(lanes.count, site) if self.free else _start(lanes.count, site))
         self.scale = nn.Parameter(torch.full((3,), 0.01))
 
     def read(self, x_BTNW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -39,6 +41,11 @@ class HyperLanes(nn.Module):
         N = self.lanes
         mixes_BTM = self._mixes(x_BTNW)
         base_M, scale_3 = wide(self.base), wide(self.scale)
+        if self.free:
+            scale_M = torch.cat([one.expand(size) for one, size in zip(scale_3, (N, N, N * N), strict=True)])
+            mixes_BTM = torch.tanh(mixes_BTM) * scale_M + base_M
+            pre_BTN, post_BTN, free_BTM = mixes_BTM.split([N, N, N * N], -1)
+            return _collapse(x_BTNW, pre_BTN), post_BTN, free_BTM.unflatten(-1, (N, N))
         pre_BTN = torch.sigmoid(mixes_BTM[..., :N] * scale_3[0] + base_M[:N]) + self.eps
         post_BTN = 2 * torch.sigmoid(mixes_BTM[..., N : 2 * N] * scale_3[1] + base_M[N : 2 * N])
         logits_BTNN = (mixes_BTM[..., 2 * N :] * scale_3[2] + base_M[2 * N :]).unflatten(-1, (N, N))
@@ -55,7 +62,7 @@ class HyperLanes(nn.Module):
     def _mixes(self, x_BTNW: Tensor) -> Tensor:
         flat = x_BTNW.flatten(-2)
         scale_BT1 = torch.rsqrt(wide(flat).square().mean(-1, keepdim=True) + self.norm_eps)
-        return wide(F.linear(flat, self.fn)) * scale_BT1
+        return wide(_projected(flat, self.fn)) * scale_BT1
 
 
 class HyperOut(nn.Module):
@@ -73,8 +80,14 @@ class HyperOut(nn.Module):
         """Σ_m sigmoid(...)_m · x_m: [B, T, W]."""
         flat = x_BTNW.flatten(-2)
         scale_BT1 = torch.rsqrt(wide(flat).square().mean(-1, keepdim=True) + self.norm_eps)
-        mixes_BTN = wide(F.linear(flat, self.fn)) * scale_BT1
+        mixes_BTN = wide(_projected(flat, self.fn)) * scale_BT1
         return _collapse(x_BTNW, torch.sigmoid(mixes_BTN * wide(self.scale) + wide(self.base)) + self.eps)
+
+
+def _projected(flat: Tensor, fn: Tensor) -> Tensor:
+    # Released models keep this projection in float32 while activations are bfloat16.
+    mixed = flat.dtype != fn.dtype and not torch.is_autocast_enabled(flat.device.type)
+    return F.linear(flat.to(fn.dtype) if mixed else flat, fn)
 
 
 def _collapse(x_BTNW: Tensor, pre_BTN: Tensor) -> Tensor:
@@ -90,3 +103,9 @@ def _start(lanes: int, site: int) -> Tensor:
     post_N = torch.full((lanes,), -0.5)
     post_N[site % lanes] = 0.5
     return torch.cat((pre_N, post_N, (torch.eye(lanes) * KEPT).flatten()))
+
+
+def _free_start(lanes: int, site: int) -> Tensor:
+    pre_N = torch.zeros(lanes)
+    pre_N[site % lanes] = 1.0
+    return torch.cat((pre_N, torch.ones(lanes), torch.eye(lanes).flatten()))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -18,11 +20,13 @@ from torch.nn import functional as F
 
 from dsv4.core.block import Block
 from dsv4.core.cache import Cache
-from dsv4.core.config import CoreConfig
+from dsv4.core.config import COMPRESSED, CoreConfig
+from dsv4.core.draft import Draft
 from dsv4.core.engram import Engram
 from dsv4.core.frame import Frame, make_frame
 from dsv4.core.hyper import HyperOut
-from dsv4.core.step import Turns, applies, block_step
+from dsv4.core.moe import Experts
+from dsv4.core.step import Turns, applies, block_step, can_step
 from dsv4.ops.hashing import DEAD, shifted
 from dsv4.ops.loss import cross_entropy
 from dsv4.ops.norm import RMSNorm, rms_norm
@@ -30,6 +34,8 @@ from dsv4.ops.numbers import compute_dtype
 
 # Lanes, taps by block number, expert loads, balance loss and index loss of all blocks together.
 Passed = tuple[Tensor, dict[int, Tensor], Tensor, Tensor, Tensor | None]
+
+UNTOUCHED = ("hyper", "norm", "router", "table", "engram.conv", "compressor.place")  # start as their modules say
 
 INDEX_LOSSES = {False: None, True: "all", "all": "all", "chosen": "chosen"}
 
@@ -55,6 +61,7 @@ class LanguageCore(nn.Module):
         self.sparse = True
         self._memory_open = True
         self._compiled = False
+        self.steps_quickly = can_step(config)
         self.register_buffer("canonical_ids", canonical_ids, persistent=False)
         self.canonical_ids: Tensor
         vocabulary = config.vocab_size if canonical_ids.is_meta else int(canonical_ids.max()) + 1
@@ -66,6 +73,7 @@ class LanguageCore(nn.Module):
         self.hyper_out = HyperOut(config) if config.lanes.count > 1 else None
         self.out_norm = RMSNorm(config.hidden, eps=config.norm_eps)
         self.head = None if config.tied else nn.Linear(config.hidden, config.vocab_size, bias=False)
+        self.draft = Draft(config) if config.draft else None
         self._start()
 
     @classmethod
@@ -84,14 +92,30 @@ class LanguageCore(nn.Module):
             )
         return cls(config, canonical_ids=canonical_ids)
 
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: Path | str,
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str = "cpu",
+        draft: bool = False,
+    ) -> LanguageCore:
+        """The core in a folder that transformers, DeepSeek or `save_pretrained` wrote; see `checkpoint.pretrained`."""
+        return _checkpoints().load_core(folder, dtype=dtype, device=device, draft=draft)
+
+    def save_pretrained(self, folder: Path | str) -> int:
+        """Write config.json and safetensors in the names of the released family, ours where it is none."""
+        return _checkpoints().save_core(self, folder)
+
     @torch.no_grad()
     def _start(self) -> None:
         back = 1 / math.sqrt(2 * self.config.layers)
         for name, parameter in self.named_parameters():
-            if parameter.ndim < 2 or any(part in name for part in ("hyper", "norm", "router", "table", "engram.conv")):
+            if parameter.ndim < 2 or any(part in name for part in UNTOUCHED):
                 continue
             scale = 0.02 if name.startswith("embedding") else parameter.shape[-1] ** -0.5
-            if name.endswith((".out.weight", "experts_out", "shared_out.weight")):
+            if name.endswith((".out.weight", "experts_out", "shared_out.weight", "dense_out.weight")):
                 scale *= back
             parameter.normal_(0.0, scale)
 
@@ -126,14 +150,13 @@ class LanguageCore(nn.Module):
         each expert), balance_loss (about 1 when even; to be weighted by the caller), index_loss (nats, mean of layers).
         """
         self._check(token_ids_BT, embeds_BTD, cache, segments_BT, taps, index_loss)
-        if positions_BT is None:
-            positions_BT = _counted_on(token_ids_BT, cache)
         frame = make_frame(
             self.config,
-            positions_BT=positions_BT,
+            positions_BT=self._positions(token_ids_BT, positions_BT, segments_BT, cache),
             batch=token_ids_BT.shape[0],
             segments_BT=segments_BT,
             cache=cache,
+            token_ids_BT=token_ids_BT,
             sparse=(self.sparse and not self.training) if sparse is None else sparse,
             index_loss=INDEX_LOSSES[index_loss],
             compiled=self._compiled and not index_loss,
@@ -216,15 +239,27 @@ class LanguageCore(nn.Module):
         for block in self.blocks:
             block.compile(dynamic=False)
 
-    def new_cache(self, batch: int, capacity: int) -> Cache:
-        """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations."""
+    def new_cache(self, batch: int, capacity: int, *, rows: str = "plain", rewind: int = 0) -> Cache:
+        """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations.
+
+        rows: 'fp8' packs entries. rewind: how many tokens `Cache.truncate` must be able to take back.
+        """
         weight = self.embedding.weight
-        return Cache(self.config, batch=batch, capacity=capacity, dtype=compute_dtype(weight), device=weight.device)
+        return Cache(
+            self.config,
+            batch=batch,
+            capacity=capacity,
+            dtype=compute_dtype(weight),
+            device=weight.device,
+            rows=rows,
+            rewind=rewind,
+        )
 
     def update_router_bias(self, loads_LE: Tensor, rate: float = 1e-3) -> None:
         """Steer every layer's router by one step of `rate` towards even loads (after an optimiser step)."""
         for block, load_E in zip(self.blocks, loads_LE, strict=True):
-            block.experts.router.nudge(load_E, rate)
+            if isinstance(block.experts, Experts):
+                block.experts.router.nudge(load_E, rate)
 
     def place_memory(self, home: str, folder: Path | str | None = None) -> None:
         """Move Engram's rows: `device` (with the other weights), `host` memory, or `mapped` from files in `folder`.
@@ -246,7 +281,9 @@ class LanguageCore(nn.Module):
 
     def _lanes(self, given_BTD: Tensor) -> Tensor:
         """The normalised embeddings on every residual lane."""
-        x_BTD = rms_norm(given_BTD.to(compute_dtype(given_BTD)), eps=self.config.norm_eps)
+        x_BTD = given_BTD.to(compute_dtype(given_BTD))
+        if self.config.embed_norm:
+            x_BTD = rms_norm(x_BTD, eps=self.config.norm_eps)
         x_BTND = x_BTD[:, :, None].expand(-1, -1, self.config.lanes.count, -1)
         # Compiled blocks get what later blocks get, so that the first one is not compiled apart.
         return x_BTND.contiguous() if self._compiled else x_BTND
@@ -274,6 +311,26 @@ class LanguageCore(nn.Module):
             before_BL = frame.cache.append_memory_ids(ids_BT, part.max_order - 1, self.pad_id)
         return shifted(ids_BT, part.max_order, pad=self.pad_id, before_BL=before_BL, segments_BT=frame.segments_BT)
 
+    def _positions(
+        self, token_ids_BT: Tensor, positions_BT: Tensor | None, segments_BT: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        """Positions [1 or B, T]: those given, or from zero, or on from what the cache holds."""
+        start = cache.length if cache is not None else 0
+        counted_1T = torch.arange(start, start + token_ids_BT.shape[1], device=token_ids_BT.device)[None]
+        if positions_BT is None and segments_BT is None:
+            return counted_1T
+        positions_BT = counted_1T if positions_BT is None else positions_BT
+        if cache is not None and (positions_BT != positions_BT[:1]).any():
+            raise ValueError(
+                "rows of a cached batch must be equally long: left padding would put pads into windows and memory. "
+                "Run rows of different lengths apart, or without a cache with `segments_BT`"
+            )
+        if set(self.config.reach) & set(COMPRESSED) and not (
+            segments_BT is None and torch.equal(positions_BT, counted_1T.expand_as(positions_BT))
+        ):
+            raise ValueError("compressed layers read whole rows from position 0 on: give no positions and no segments")
+        return positions_BT
+
     def _check(
         self,
         token_ids_BT: Tensor,
@@ -300,7 +357,6 @@ class LanguageCore(nn.Module):
             raise ValueError(f"index_loss must be False, True, 'all' or 'chosen', got {index_loss!r}")
 
 
-def _counted_on(token_ids_BT: Tensor, cache: Cache | None) -> Tensor:
-    """Positions [1, T] from zero, or on from what the cache holds."""
-    start = cache.length if cache is not None else 0
-    return torch.arange(start, start + token_ids_BT.shape[1], device=token_ids_BT.device)[None]
+def _checkpoints() -> ModuleType:
+    # Reading files lies above the core, which is why it is looked up by name, and only when it is asked for.
+    return import_module("dsv4.checkpoint.pretrained")

@@ -18,12 +18,13 @@ from torch.nn import functional as F
 from dsv4.core.attention import SharedAttention
 from dsv4.core.block import Block
 from dsv4.core.cache import Cache
+from dsv4.core.config import COMPRESSED, CoreConfig
 from dsv4.core.engram import Engram
 from dsv4.core.hyper import HyperLanes
 from dsv4.core.moe import Experts
 from dsv4.ops.hashing import DEAD
 from dsv4.ops.norm import RMSNorm
-from dsv4.ops.select import choose, index_scores
+from dsv4.ops.select import best_places, index_scores
 from dsv4.ops.sinkhorn import scalar
 
 if TYPE_CHECKING:
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 
 
 def applies(core: LanguageCore, given_BTD: Tensor, frame: Frame) -> bool:
-    """Whether this pass may go through `run`."""
+    """Whether this pass may take this path."""
     return (
         frame.cache is not None
+        and core.steps_quickly
         and given_BTD.shape[:2] == (1, 1)
         and given_BTD.device.type == "cpu"
         and not torch.is_grad_enabled()
@@ -46,12 +48,26 @@ def applies(core: LanguageCore, given_BTD: Tensor, frame: Frame) -> bool:
     )
 
 
+def can_step(config: CoreConfig) -> bool:
+    """Whether all parts of a configuration have their one-token form here: those of our own presets."""
+    experts = config.experts
+    return (
+        config.attention.kind == "shared"
+        and not set(config.reach) & set(COMPRESSED)
+        and config.lanes.mixing == "mhc"
+        and (experts.score, experts.groups, experts.limit, experts.normalised) == ("sqrtsoftplus", 1, None, True)
+        and not experts.hashed
+        and not experts.dense
+    )
+
+
 class Turns:
     """Rotation of one position as matrices: x @ entry turns an entry, x @ entry.T turns it back."""
 
     def __init__(self, frame: Frame, *, entry: int, index: int, dtype: torch.dtype) -> None:
-        self.entry_DD = _turn(frame.cos_BT1P, frame.sin_BT1P, entry, dtype)
-        self.index_CC = _turn(frame.index_cos_BT1P, frame.index_sin_BT1P, index, dtype)
+        near = frame.near
+        self.entry_DD = _turn(near.cos_BT1P, near.sin_BT1P, entry, dtype)
+        self.index_CC = _turn(near.index_cos_BT1P, near.index_sin_BT1P, index, dtype)
 
 
 def _turn(cos: Tensor, sin: Tensor, size: int, dtype: torch.dtype) -> Tensor:
@@ -114,17 +130,23 @@ def attention_step(module: SharedAttention, x_1W: Tensor, frame: Frame, turns: T
     q_HD = F.linear(latent_1R, module.query_up.weight).view(heads, -1)
     q_HD = F.rms_norm(q_HD, (q_HD.shape[-1],), None, module.eps) @ turns.entry_DD
     new_1D = _normed(module.entry_norm, F.linear(x_1W, module.entry.weight)) @ turns.entry_DD
-    entries_SD = cache.append_entries(layer, new_1D[None])[0][0]
+    source = cache.append_entries(layer, new_1D[None])
     if module.indexer is not None:
         index = module.indexer
         keys_BSC = cache.append_index_keys(
             layer, (index.key_norm(F.linear(x_1W, index.key.weight)) @ turns.index_CC)[None]
         )
-        if frame.sparse and entries_SD.shape[0] > module.top_k:
+        if frame.sparse and source.stop > module.top_k:
             query_IC = F.linear(latent_1R, index.query.weight).view(index.heads, -1) @ turns.index_CC
             scores_BQS = index_scores(query_IC[None, None], F.linear(x_1W, index.weights.weight)[None], keys_BSC)
-            chosen = choose(scores_BQS, torch.ones_like(scores_BQS, dtype=torch.bool), module.top_k)
-            entries_SD = entries_SD[chosen[0, 0]]
+            places_BQK, _ = best_places(scores_BQS, None, module.top_k)
+            return _read_step(module, q_HD, source.gather(places_BQK)[0, 0], turns)
+    return _read_step(module, q_HD, source.all()[0], turns)
+
+
+def _read_step(module: SharedAttention, q_HD: Tensor, entries_SD: Tensor, turns: Turns) -> Tensor:
+    assert module.sink is not None
+    entries_SD = entries_SD.to(q_HD.dtype)
     scores_HS = (q_HD @ entries_SD.T) * (1 / math.sqrt(q_HD.shape[-1]))
     weights_HS = torch.softmax(torch.cat((module.sink[:, None], scores_HS), 1), 1)[:, 1:]
     out_GX = ((weights_HS @ entries_SD) @ turns.entry_DD.T).view(module.groups, 1, -1)
@@ -134,6 +156,7 @@ def attention_step(module: SharedAttention, x_1W: Tensor, frame: Frame, turns: T
 def experts_step(module: Experts, x_1W: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Output [1, W], loads [E] and the balance loss."""
     router = module.router
+    assert router.bias is not None
     logits = F.linear(x_1W, router.weight)[0].tolist()
     scores = [math.sqrt(max(value, 0.0) + math.log1p(math.exp(-abs(value))) + 1e-20) for value in logits]
     ranked = [score + bias for score, bias in zip(scores, router.bias.tolist(), strict=True)]

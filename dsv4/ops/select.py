@@ -50,6 +50,25 @@ def chosen_places(chosen_BQS: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return index_BQK, valid_BQK
 
 
+def best_places(scores_BQS: Tensor, seen_BQS: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+    """Indices [B, Q, k] of what `choose` chooses, in order of place, and which are real; S must be at least k.
+
+    Where nothing at the border is equal, which is nearly always, this is one look for the k best; otherwise the rule of
+    `choose` decides.
+    """
+    masked_BQS = scores_BQS if seen_BQS is None else scores_BQS.masked_fill(~seen_BQS, float("-inf"))
+    best_BQK, places_BQK = masked_BQS.topk(k, dim=-1, sorted=False)
+    least_BQ1 = best_BQK.amin(-1, keepdim=True)
+    real_BQK = best_BQK > float("-inf")
+    level = ((masked_BQS == least_BQ1).sum(-1) > (best_BQK == least_BQ1).sum(-1)) & real_BQK.all(-1)
+    if not level.any():
+        S = masked_BQS.shape[-1]
+        sorted_BQK = places_BQK.masked_fill(~real_BQK, S).sort(-1).values
+        return sorted_BQK.clamp(max=S - 1), sorted_BQK < S
+    seen_BQS = torch.ones_like(scores_BQS, dtype=torch.bool) if seen_BQS is None else seen_BQS
+    return chosen_places(choose(scores_BQS, seen_BQS, k), k)
+
+
 def gather_rows(rows_BSD: Tensor, index_BQK: Tensor) -> Tensor:
     """rows[b, index[b, q, k]]: [B, Q, K, D]."""
     B, Q, K = index_BQK.shape

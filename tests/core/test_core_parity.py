@@ -102,7 +102,7 @@ def test_attention_equals_theirs() -> None:
 
 def test_experts_equal_theirs() -> None:
     config = theirs()
-    peer, ours = v4.DeepseekV4SparseMoeBlock(config, 0).eval(), Experts(OURS)
+    peer, ours = v4.DeepseekV4SparseMoeBlock(config, 0).eval(), Experts(OURS, 0)
     randomise(peer)
     with torch.no_grad():
         ours.router.weight.copy_(peer.gate.weight)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from dsv4.core import presets
-from dsv4.core.attention import SharedAttention
 from dsv4.core.model import LanguageCore
+from dsv4.core.reading import EntryAttention
 
 Builder = Callable[..., LanguageCore]
 
@@ -57,16 +57,16 @@ def test_one_token_step_also_gives_taps_and_loads(core: LanguageCore, ids: torch
 def test_gathering_equals_masking(build: Builder, ids: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
     core = build()
     masked = logits(core, ids)
-    monkeypatch.setattr("dsv4.core.attention.GATHER_FROM", 1)
-    monkeypatch.setattr("dsv4.core.attention.GATHER_TILE", 5)
+    monkeypatch.setattr("dsv4.core.reading.GATHER_FROM", 1)
+    monkeypatch.setattr("dsv4.core.reading.GATHER_TILE", 5)
     calls: list[bool] = []
-    attend_chosen = SharedAttention._attend_chosen
+    attend_places = EntryAttention._attend_places
 
-    def spy(self: SharedAttention, *args: object) -> torch.Tensor:
-        calls.append(bool(args[-1]))
-        return attend_chosen(self, *args)
+    def spy(self: EntryAttention, *args: object) -> torch.Tensor:
+        calls.append(True)
+        return attend_places(self, *args)
 
-    monkeypatch.setattr(SharedAttention, "_attend_chosen", spy)
+    monkeypatch.setattr(EntryAttention, "_attend_places", spy)
     assert far(logits(core, ids), masked) < CLOSE
     assert any(calls), "no tile was gathered, so nothing was compared"
 

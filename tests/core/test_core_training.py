@@ -102,7 +102,7 @@ def test_router_weights_and_loads() -> None:
     config = dataclasses.replace(
         presets.micro(), experts=ExpertsConfig(count=6, chosen=3, inner=8, shared_inner=8, scale=1.5)
     )
-    experts = Experts(config).double()
+    experts = Experts(config, 0).double()
     with torch.no_grad():
         for parameter in experts.parameters():
             parameter.normal_()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
+import pytest
 import torch
 
-from dsv4.ops.select import choose, chosen_places, gather_rows, index_scores, selection_loss
+from dsv4.ops.select import best_places, choose, chosen_places, gather_rows, index_scores, selection_loss
 
 
 def test_scores_by_hand() -> None:
@@ -58,3 +59,15 @@ def test_selection_loss_is_a_divergence() -> None:
             p, q = p / p.sum(), scores[b, t][seen[b, t]].softmax(0)
             by_hand += float((p * (p / q).log()).sum()) / 6
     assert abs(selection_loss(scores, target, seen).item() - by_hand) < 1e-9
+
+
+@pytest.mark.parametrize("values", [1000, 4])
+def test_best_places_are_the_chosen_ones(values: int) -> None:
+    """With few different values most borders are ties; with many nearly none is."""
+    generator = torch.Generator().manual_seed(values)
+    scores = torch.randint(0, values, (2, 30, 30), generator=generator).float()
+    seen = torch.ones(30, 30, dtype=torch.bool).tril()[None].expand(2, -1, -1)
+    for given in (seen, None):
+        places, real = best_places(scores, given, 7)
+        found = torch.zeros(2, 30, 31, dtype=torch.bool).scatter(-1, torch.where(real, places, 30), True)[..., :30]
+        assert torch.equal(found, choose(scores, seen if given is not None else torch.ones_like(seen), 7))

@@ -1,0 +1,28 @@
+"""`dsv4 convert` and `dsv4 bench`: checkpoints of the language core, and how fast it is."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from dsv4.errors import InputError, unknown
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Copy a checkpoint tensor by tensor into the names of another layout."""
+    if args.dtype is not None and args.dtype not in DTYPES:
+        raise unknown("dtype", args.dtype, DTYPES)
+    if not Path(args.source).is_dir():
+        raise InputError(f"no folder '{args.source}'; it holds config.json and safetensors")
+    import torch
+
+    from dsv4.checkpoint.config_write import family
+    from dsv4.checkpoint.pretrained import Folder, convert
+
+    to = args.to or family(Folder(args.source).config)
+    dtype = None if args.dtype is None else getattr(torch, args.dtype)
+    written = convert(args.source, args.out, to=to, dtype=dtype)
+    print(f"{args.out}: {to}, {written / 1e6:.1f} MB of weights")
+    return 0

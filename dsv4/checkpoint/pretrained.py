@@ -1,0 +1,231 @@
+"""Released checkpoints as cores, and cores as checkpoints: a folder with config.json and safetensors, both ways.
+
+Tensors are read, renamed and written one at a time; a model larger than memory can be converted. Names are strict in
+both directions: a tensor that is missing, left over, or of another shape is an error that names it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dsv4.checkpoint.config_json import read_config
+from dsv4.checkpoint.config_write import FAMILIES, family, write_config
+from dsv4.checkpoint.names import Recipe, extra, recipe, respelt
+from dsv4.checkpoint.shards import Shards, write_shards
+from dsv4.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from dsv4.core.config import CoreConfig
+    from dsv4.core.model import LanguageCore
+
+SHARD_BYTES = 5_000_000_000
+CANONICAL = "canonical_ids"
+# What stays float32 whatever the other weights are: small, and summed over or compared.
+ALWAYS_WIDE = ("hyper", "sink", "router.bias", "compressor.place")
+
+
+class Folder:
+    """A checkpoint folder that was looked into, not read: its configuration and the names of its tensors."""
+
+    def __init__(self, folder: Path | str, *, draft: bool = False) -> None:
+        self.folder = Path(folder)
+        path = self.folder / "config.json"
+        if not path.is_file():
+            raise InputError(f"{folder} has no config.json, so what its weights mean is not known")
+        try:
+            self.given: dict[str, Any] = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path} is not JSON: {error}") from error
+        self.config = read_config(self.given, where=str(path))
+        self.kind = "dsv4" if self.given.get("model_type") == "dsv4" else family(self.config)
+        block = (self.given.get("quantization_config") or {}).get("weight_block_size") or (128, 128)
+        self.shards = Shards(self.folder, block=(block[0], block[1]))
+        self.names = respelt(self.shards.names, self.kind) if self.kind != "dsv4" else {n: n for n in self.shards.names}
+        if draft and self.kind != "dsv4":
+            if f"model.layers.{self.config.layers}.eh_proj.weight" not in self.names:
+                raise InputError(f"{folder} holds no layer that guesses a further token (MTP)")
+            self.config = replace(self.config, draft=1)
+
+    def tensors(self, shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
+        """Our tensors by name, each read when it is asked for; InputError for names or shapes that do not fit."""
+        plans = {name: self._plan(name) for name in shapes}
+        self._check(plans)
+        for name, plan in plans.items():
+            yield name, self._made(name, plan, shapes[name])
+
+    def canonical_ids(self) -> Tensor | None:
+        """The canonical id of every token, where the folder has them."""
+        return self.shards.read(CANONICAL) if CANONICAL in self.names else None
+
+    def _plan(self, name: str) -> Recipe:
+        if self.kind == "dsv4":
+            return Recipe(((name,),))
+        plan = recipe(name, self.config, self.kind)
+        return Recipe(((plan.whole,),)) if plan.whole in self.names else plan
+
+    def _check(self, plans: dict[str, Recipe]) -> None:
+        wanted = {part for plan in plans.values() for row in plan.rows for part in row}
+        missing = sorted(wanted - set(self.names))
+        if missing:
+            raise InputError(f"{self.folder} lacks {_some(missing)}")
+        allowed = extra(self.config, self.kind)
+        spare = [n for n in sorted(set(self.names) - wanted) if not allowed.search(n) and n != CANONICAL]
+        if spare:
+            raise InputError(f"{self.folder} holds tensors that this model has no place for: {_some(spare)}")
+
+    def _made(self, name: str, plan: Recipe, shape: tuple[int, ...]) -> Tensor:
+        import torch
+
+        def row(parts: tuple[str, ...]) -> Tensor:
+            read = [self.shards.read(self.names[part]) for part in parts]
+            return read[0] if len(read) == 1 else torch.cat(read)
+
+        if not plan.stacked:
+            made = row(plan.rows[0])
+        else:
+            first = row(plan.rows[0])
+            made = first.new_empty(len(plan.rows), *first.shape)
+            for number, parts in enumerate(plan.rows):
+                made[number] = row(parts)
+        if name.endswith("out_groups") and made.numel() == _numel(shape):
+            made = made.reshape(shape)
+        if tuple(made.shape) != shape:
+            source = plan.rows[0][0]
+            raise InputError(f"{self.folder}: {source} makes '{name}' {tuple(made.shape)}, the model needs {shape}")
+        return made
+
+
+def load_core(
+    folder: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu", draft: bool = False
+) -> LanguageCore:
+    """The language core that a folder holds, for use. InputError says what does not fit.
+
+    dtype: of the weights; by default that of the folder's config, float32 without one. draft: also load the layer that
+    guesses a further token, where there is one.
+    """
+    import torch
+
+    source = Folder(folder, draft=draft)
+    dtype = dtype or _stored_dtype(source.given)
+    core = _empty(source.config, source.canonical_ids())
+    state = core.state_dict()
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name, tensor in source.tensors(shapes):
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float32 if any(part in name for part in ALWAYS_WIDE) else dtype)
+        else:
+            tensor = tensor.long()
+        _put(core, name, tensor.to(device))
+    core.canonical_ids = core.canonical_ids.to(device)
+    return core.eval().requires_grad_(False)
+
+
+def save_core(core: LanguageCore, folder: Path | str, *, shard_bytes: int = SHARD_BYTES) -> int:
+    """Write a core in the names of the family that it belongs to (ours where it is none); returns bytes of weights."""
+    kind = family(core.config)
+    tensors = _renamed(core.state_dict().items(), core.config, kind)
+    written = write_shards(Path(folder), _with_ids(tensors, core, kind), shard_bytes=shard_bytes)
+    _write_config(Path(folder), core.config, kind, core.embedding.weight.dtype)
+    return written
+
+
+def convert(
+    source: Path | str, out: Path | str, *, to: str, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
+) -> int:
+    """Copy a checkpoint tensor by tensor, to the names of `to` (a family, or dsv4); returns bytes of weights."""
+    import torch
+
+    if to not in FAMILIES:
+        raise unknown("family", to, FAMILIES)
+    given = Folder(source)
+    if to not in ("dsv4", family(given.config)):
+        raise InputError(f"{source} is of kind {family(given.config)}, so it cannot be written as {to}, only as dsv4")
+    if Path(source).resolve() == Path(out).resolve():
+        raise InputError("a checkpoint cannot be converted in place; name another folder")
+    dtype = dtype or _stored_dtype(given.given)
+    core = _empty(given.config, None)
+    shapes = {name: tuple(tensor.shape) for name, tensor in core.state_dict().items()}
+
+    def cast() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in given.tensors(shapes):
+            wide = any(part in name for part in ALWAYS_WIDE)
+            yield name, tensor.to(torch.float32 if wide else dtype) if tensor.is_floating_point() else tensor
+
+        ids = given.canonical_ids()
+        if ids is not None:
+            yield CANONICAL, ids
+
+    written = write_shards(Path(out), _renamed(cast(), given.config, to), shard_bytes=shard_bytes)
+    _write_config(Path(out), given.config, to, dtype)
+    return written
+
+
+def _renamed(tensors: Any, config: CoreConfig, kind: str) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors:
+        if kind == "dsv4" or name == CANONICAL:
+            yield name, tensor
+            continue
+        plan = recipe(name, config, kind)
+        rows = tensor.unbind(0) if plan.stacked else (tensor.flatten(0, 1) if name.endswith("out_groups") else tensor,)
+        for parts, row in zip(plan.rows, rows, strict=True):
+            yield from zip(parts, row.chunk(len(parts)), strict=True)
+
+
+def _with_ids(tensors: Iterator[tuple[str, Tensor]], core: LanguageCore, kind: str) -> Iterator[tuple[str, Tensor]]:
+    yield from tensors
+    if kind == "dsv4":
+        yield CANONICAL, core.canonical_ids
+
+
+def _write_config(folder: Path, config: CoreConfig, kind: str, dtype: torch.dtype) -> None:
+    written = {"model_type": "dsv4", "core": config.to_dict()} if kind == "dsv4" else write_config(config)
+    written["dtype"] = str(dtype).removeprefix("torch.")
+    (folder / "config.json").write_text(json.dumps(written, indent=2) + "\n")
+
+
+def _empty(config: CoreConfig, canonical_ids: Tensor | None) -> LanguageCore:
+    """A core without memory of its own: parameters on the meta device, to be put in place one by one."""
+    import torch
+
+    from dsv4.core.model import LanguageCore
+
+    ids = torch.arange(config.vocab_size) if canonical_ids is None else canonical_ids
+    with torch.device("meta"):
+        return LanguageCore(config, canonical_ids=ids)
+
+
+def _put(core: LanguageCore, name: str, tensor: Tensor) -> None:
+    import torch
+
+    parent, _, leaf = name.rpartition(".")
+    module = core.get_submodule(parent)
+    if leaf in module._buffers:
+        module._buffers[leaf] = tensor
+    else:
+        module._parameters[leaf] = torch.nn.Parameter(tensor, requires_grad=False)
+
+
+def _stored_dtype(given: dict[str, Any]) -> torch.dtype:
+    import torch
+
+    inner = given.get("language_config") or given.get("text_config") or {}
+    name = given.get("dtype") or given.get("torch_dtype") or inner.get("torch_dtype") or inner.get("dtype")
+    return getattr(torch, str(name)) if name in ("float32", "float16", "bfloat16", "float64") else torch.float32
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    total = 1
+    for size in shape:
+        total *= size
+    return total

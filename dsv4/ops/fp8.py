@@ -1,0 +1,88 @@
+"""Eight-bit floats (e4m3): reading them quickly on a CPU, and cache rows that are mostly made of them.
+
+Shape letters: B batch, S rows, D numbers a row, Y bytes a row.
+Source: the row layouts of DeepSeek's FlashMLA: 656 bytes (512 numbers, four float32 scales, 64 bfloat16 numbers) and
+584 bytes (448 numbers, 64 bfloat16 numbers, seven power-of-two scales, one spare byte). Here a row's scales lie in the
+row itself. Rotated numbers stay bfloat16, since errors there are errors of position.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+LARGEST = 448.0
+
+
+def read_e4m3(codes: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers of float8_e4m3fn codes (uint8), exactly, for formats that hold them; not-a-number codes are not kept.
+
+    The bits are moved into a float16, whose exponent counts from 8 lower: a few integer operations, where the library's
+    conversion goes number by number.
+    """
+    bits = codes.view(torch.int8).to(torch.int16)
+    return (((bits << 7) & 0x3F80) | (bits & -32768)).view(torch.float16).to(dtype) * 256.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowFormat:
+    """How a row of `plain` numbers followed by `rotated` ones is packed; `tile` numbers share a scale.
+
+    Scales are powers of two, as float32 where `wide_scales`, else as exponents of one byte.
+    """
+
+    plain: int
+    rotated: int
+    tile: int
+    wide_scales: bool
+
+    @classmethod
+    def latent(cls, latent: int, rotated: int) -> RowFormat:
+        """Rows of latent attention: 656 bytes for 512 and 64 numbers."""
+        return cls(plain=latent, rotated=rotated, tile=128, wide_scales=True)
+
+    @classmethod
+    def shared(cls, entry: int, rotated: int) -> RowFormat:
+        """Rows of shared entries: 584 bytes for 512 numbers, 64 of them rotated."""
+        return cls(plain=entry - rotated, rotated=rotated, tile=64, wide_scales=False)
+
+    @property
+    def tiles(self) -> int:
+        """How many scales a row has."""
+        return -(-self.plain // self.tile)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes a row, rounded up to a multiple of eight."""
+        scales = self.tiles * (4 if self.wide_scales else 1)
+        return -(-(self.plain + 2 * self.rotated + scales) // 8) * 8
+
+    def pack(self, rows_BSD: Tensor) -> Tensor:
+        """uint8 [B, S, Y]."""
+        lead = rows_BSD.shape[:-1]
+        plain = F.pad(rows_BSD[..., : self.plain].float(), (0, self.tiles * self.tile - self.plain))
+        tiled = plain.unflatten(-1, (self.tiles, self.tile))
+        exponents = torch.ceil(torch.log2((tiled.abs().amax(-1) / LARGEST).clamp_min(1e-4)))
+        codes = (tiled * torch.exp2(-exponents)[..., None]).to(torch.float8_e4m3fn).view(torch.uint8)
+        turned = rows_BSD[..., self.plain :].to(torch.bfloat16).contiguous().view(torch.uint8)
+        if self.wide_scales:
+            scales = torch.exp2(exponents).view(torch.uint8)
+        else:
+            scales = (exponents + 127).to(torch.uint8)
+        packed = torch.cat((codes.flatten(-2)[..., : self.plain], turned.reshape(*lead, -1), scales), -1)
+        return F.pad(packed, (0, self.bytes - packed.shape[-1]))
+
+    def unpack(self, packed_BSY: Tensor, dtype: torch.dtype) -> Tensor:
+        """Rows [B, S, D] in `dtype`."""
+        turned_at = self.plain + 2 * self.rotated
+        turned = packed_BSY[..., self.plain : turned_at].contiguous().view(torch.bfloat16).to(dtype)
+        scale_bytes = packed_BSY[..., turned_at : turned_at + self.tiles * (4 if self.wide_scales else 1)].contiguous()
+        if self.wide_scales:
+            scales = scale_bytes.view(torch.float32)
+        else:
+            scales = torch.exp2(scale_bytes.float() - 127)
+        spread = scales.to(dtype).repeat_interleave(self.tile, -1)[..., : self.plain]
+        return torch.cat((read_e4m3(packed_BSY[..., : self.plain].contiguous(), dtype) * spread, turned), -1)
