@@ -1,7 +1,7 @@
 """Kill a batch at random moments, again and again, and see that it ends in the bytes of an undisturbed run.
 
 Run `python bench/kill.py [--rows 400] [--kills 50] [--backend local|processes|ray]`; it prints one JSON object and
-ends with status 1 if a line is missing, doubled or different. Rows are of every task and both forms, some of them wrong.
+ends with status 1 if a line is missing, doubled or different. Rows are of every task and both forms, some are wrong.
 """
 
 from __future__ import annotations

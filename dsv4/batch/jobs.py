@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -74,8 +74,13 @@ def read_rows(jobs: Jobs, *, local_files: bool = True) -> tuple[list[Job], str]:
     return rows, check.finish()
 
 
-def index_rows(jobs: Jobs, *, local_files: bool = True) -> Rows:
-    """The same check, keeping only where each row lies; rows that are in no JSONL file are copied to a nameless one."""
+def index_rows(
+    jobs: Jobs, *, local_files: bool = True, shape: Callable[[Job], tuple[Any, ...]] = lambda job: ()
+) -> Rows:
+    """The same check, keeping only where each row lies; rows that are in no JSONL file are copied to a nameless one.
+
+    `shape` tells apart what cannot share a pass among rows of one kind.
+    """
     files, check = _folder(jobs, local_files), _Check()
     in_lines = isinstance(jobs, str | PathLike) and not _is_parquet(jobs)
     entries: list[Entry] = []
@@ -86,7 +91,7 @@ def index_rows(jobs: Jobs, *, local_files: bool = True) -> Rows:
             if not in_lines:
                 offset = copy.tell()
                 copy.write(content)
-            entries.append(Entry(number, offset, len(content), kind_of(job)))
+            entries.append(Entry(number, offset, len(content), kind_of(job) + shape(job)))
         digest = check.finish()
         copy.flush()
         kept = Path(jobs).open("rb") if in_lines else copy  # type: ignore[arg-type]

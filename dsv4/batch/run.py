@@ -18,7 +18,7 @@ from dsv4.batch.jobs import Jobs, Rows, index_rows
 from dsv4.batch.ledger import Ledger
 from dsv4.batch.plan import groups
 from dsv4.batch.processes import Item, Setup, run_on_processes
-from dsv4.batch.work import Maker, Outcome, make_group, safe_name
+from dsv4.batch.work import Maker, Outcome, make_group, safe_name, shape_for
 from dsv4.errors import InputError, unknown
 from dsv4.limits import BATCH_WORKERS, check_numbers
 from dsv4.results import BatchReport, write_pieces
@@ -74,7 +74,7 @@ def run_batch(
     workers = _checked(seed, batch_size, workers)
     maker = _loaded(studio)
     folder = _open_folder(Path(out))
-    with closing(index_rows(jobs, local_files=local_files)) as rows:
+    with closing(index_rows(jobs, local_files=local_files, shape=shape_for(maker))) as rows:
         size = batch_size if batch_size is not None else None if hasattr(maker, "together") else 1
         with Ledger.create(folder, _manifest(rows, maker, seed, size)) as ledger:
             if retry_failed:

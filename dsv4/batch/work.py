@@ -105,7 +105,7 @@ def read_picture(path: Path) -> bytes:
 
 def _make_all(studio: Maker, jobs: list[Job]) -> list[Result | Exception]:
     together = getattr(studio, "together", None)
-    if together is None or len(jobs) < 2:
+    if together is None or len(jobs) < 2 or jobs[0].task == "video":
         return _make_singly(studio, jobs)
     try:
         return list(together.make(jobs[0].task, [arguments(job) for job in jobs]))
@@ -130,6 +130,16 @@ def _one_by_one(studio: Maker, jobs: list[Job]) -> Iterator[Result | Exception]:
             raise
         except Exception as error:
             yield error
+
+
+def shape_for(studio: Maker) -> Callable[[Job], tuple[Any, ...]]:
+    """What tells the rows of one task apart that this studio cannot make in one pass."""
+    together = getattr(studio, "together", None)
+
+    def shape(job: Job) -> tuple[Any, ...]:
+        return () if together is None or job.fault else together.shape(job.task, arguments(job))
+
+    return shape
 
 
 def arguments(job: Job) -> dict[str, Any]:
