@@ -5,15 +5,15 @@ Ray's own checkpoints are not used: they lose all partial work when the driver i
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from dsv4.batch.processes import Item, Setup, Worker
 from dsv4.batch.row import Job
-from dsv4.batch.work import Outcome, read_picture
+from dsv4.batch.work import Outcome, carried
 from dsv4.errors import InputError
 
 OBJECT_STORE_BYTES = 256 * 2**20  # of a cluster that is started here, for one machine
@@ -42,9 +42,12 @@ class RayWorker:
             return error
 
 
-def run_on_ray(items: Iterator[Item], setup: Setup, *, workers: int) -> Iterator[list[Outcome]]:
+def run_on_ray(
+    items: Iterator[Item], setup: Setup, *, workers: int, cancelled: Callable[[], bool] | None = None
+) -> Iterator[list[Outcome]]:
     """Yield the outcomes of each group as it is done, on the cluster that RAY_ADDRESS names or on one started here.
 
+    All rows are handed to the cluster at the start; once `cancelled()` is true, the rest of them is dropped.
     Raises what stops a batch, and InputError when Ray is not installed.
     """
     ray = _ray()
@@ -54,8 +57,9 @@ def run_on_ray(items: Iterator[Item], setup: Setup, *, workers: int) -> Iterator
     if own:
         _begin(ray, workers)
     try:
-        context = ray.data.DataContext.get_current()
-        context.enable_progress_bars = False
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        for name in ("ray.data", "ray._private"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         rows = [{"item": pickle.dumps(_inside(item))} for item in items]
         if not rows:
             return
@@ -72,6 +76,8 @@ def run_on_ray(items: Iterator[Item], setup: Setup, *, workers: int) -> Iterator
                 if isinstance(found, Exception):
                     raise found
                 yield found
+            if cancelled is not None and cancelled():
+                return
     finally:
         if own:
             ray.shutdown()
@@ -107,10 +113,7 @@ def _inside(item: Item) -> Item:
 
 
 def _carried(job: Job) -> Job:
-    pictures = []
-    for one in job.pictures:
-        try:
-            pictures.append(one if isinstance(one, bytes) else read_picture(one))
-        except InputError:
-            return job  # the worker finds the same fault, and words it the same
-    return replace(job, pictures=tuple(pictures))
+    try:
+        return carried(job)
+    except InputError:
+        return job  # the worker finds the same fault, and words it the same

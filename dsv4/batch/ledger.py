@@ -103,7 +103,11 @@ class Ledger:
         found = self._connection.execute("SELECT attempts FROM retried WHERE place = ?", (place,)).fetchone()
         return found[0] if found else 0
 
-    def add(self, rows: Iterable[tuple[int, str, bool, int]]) -> None:
+    def add(self, place: int, line: str, *, failed: bool) -> None:
+        """Commit the line of one row."""
+        self.add_all([(place, line, failed, 1)])
+
+    def add_all(self, rows: Iterable[tuple[int, str, bool, int]]) -> None:
         """Commit rows together, each as (place, line, failed, attempts): all of them or none."""
         with self._explained(), self._connection:
             self._connection.executemany("INSERT INTO row (place, line, failed, attempts) VALUES (?, ?, ?, ?)", rows)

@@ -80,7 +80,7 @@ def run_batch(
             if retry_failed:
                 ledger.forget_failed()
             run = _Run(folder, ledger, rows, on_row)
-            made = _backend(backend, studio, maker, seed, workers)(run.items(size, cancelled))
+            made = _backend(backend, studio, maker, seed, workers, cancelled)(run.items(size, cancelled))
             with closing(made):
                 for outcomes in made:
                     run.keep(outcomes)
@@ -129,7 +129,7 @@ class _Run:
                     file.flush()
                     os.fsync(file.fileno())
                 temporary.replace(self.folder / one.file)
-        self.ledger.add((one.place, one.line, one.failed, one.attempts) for one in outcomes)
+        self.ledger.add_all((one.place, one.line, one.failed, one.attempts) for one in outcomes)
         failed = sum(one.failed for one in outcomes)
         self.failed += failed
         self.done += len(outcomes) - failed
@@ -149,14 +149,20 @@ class _Run:
 
 
 def _backend(
-    name: str, studio: Maker | str, maker: Maker, seed: int | None, workers: int
+    name: str,
+    studio: Maker | str,
+    maker: Maker,
+    seed: int | None,
+    workers: int,
+    cancelled: Callable[[], bool] | None,
 ) -> Callable[[Iterator[Item]], Generator[list[Outcome]]]:
     if name == "local":
         return lambda items: (make_group(maker, item.group, seed=seed, before=item.before) for item in items)
     model = studio if isinstance(studio, str) else str(getattr(maker, "source", maker.name))
     setup = Setup(model=model, fingerprint=maker.fingerprint, seed=seed)
-    run = run_on_processes if name == "processes" else run_on_ray
-    return lambda items: run(items, setup, workers=workers)
+    if name == "processes":
+        return lambda items: run_on_processes(items, setup, workers=workers)
+    return lambda items: run_on_ray(items, setup, workers=workers, cancelled=cancelled)
 
 
 def _checked(seed: int | None, batch_size: int | None, workers: int | None) -> int:

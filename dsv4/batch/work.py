@@ -77,17 +77,23 @@ def _ready(job: Job, studio: Maker, seed: int | None) -> Job:
     try:
         if job.model and job.model != studio.name:
             raise unknown("model", job.model, [studio.name])
-        pictures = tuple(one if isinstance(one, bytes) else read_picture(one) for one in job.pictures)
-        history = tuple(
-            replace(said, parts=tuple(_inside(part) if isinstance(part, Image) else part for part in said.parts))
-            for said in job.history
-        )
+        job = carried(job)
     except InputError as error:
         return replace(job, fault=str(error))
     options = dict(job.options)
     if seed is not None and "seed" not in options:
         options["seed"] = seed_of(seed, job.id)
-    return replace(job, pictures=pictures, history=history, options=options)
+    return replace(job, options=options)
+
+
+def carried(job: Job) -> Job:
+    """The job with the bytes of its pictures in place of their paths; raises InputError for one that is missing."""
+    pictures = tuple(one if isinstance(one, bytes) else read_picture(one) for one in job.pictures)
+    history = tuple(
+        replace(said, parts=tuple(_inside(part) if isinstance(part, Image) else part for part in said.parts))
+        for said in job.history
+    )
+    return replace(job, pictures=pictures, history=history)
 
 
 def _inside(shown: Image) -> Image:
