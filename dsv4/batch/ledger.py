@@ -176,6 +176,8 @@ class Ledger:
         """A file that is no ledger is the caller's to mend, a disk that does not take it the machine's."""
         try:
             yield
+        except sqlite3.IntegrityError:
+            raise  # a row that is there already is a mistake of the program's
         except sqlite3.OperationalError as error:
             raise OSError(f"the ledger '{self._path}' cannot be used: {error}") from error
         except sqlite3.DatabaseError as error:

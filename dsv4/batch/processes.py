@@ -101,8 +101,34 @@ def _next(items: Iterator[Item], again: deque[tuple[Item, int]]) -> tuple[Item, 
     return None if item is None else (item, 0)
 
 
+def _serve(connection: Connection, setup: Setup) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the driver decides what it means
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        answer: Any = None
+        worker = Worker(setup)
+    except Exception as error:
+        worker, answer = None, error
+    while True:
+        try:
+            item = connection.recv()
+        except (EOFError, OSError):
+            return
+        if worker is not None:
+            try:
+                answer = worker.make(item)
+            except Exception as error:
+                answer = error
+        try:
+            connection.send(answer)
+        except OSError:
+            return
+
+
 class _Hand:
     """One worker process as its driver sees it, and the rows that it is at."""
+
+    target = staticmethod(_serve)
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
@@ -113,7 +139,7 @@ class _Hand:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.connection, far = context.Pipe()
-        self.process: BaseProcess = context.Process(target=_serve, args=(far, self.setup), daemon=True)
+        self.process: BaseProcess = context.Process(target=self.target, args=(far, self.setup), daemon=True)
         self.process.start()
         far.close()  # only the worker holds it now, so that its death is the end of the stream here
 
@@ -147,27 +173,3 @@ class _Hand:
         self.connection.close()
         self.process.kill()
         self.process.join()
-
-
-def _serve(connection: Connection, setup: Setup) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the driver decides what it means
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    try:
-        answer: Any = None
-        worker = Worker(setup)
-    except Exception as error:
-        worker, answer = None, error
-    while True:
-        try:
-            item = connection.recv()
-        except (EOFError, OSError):
-            return
-        if worker is not None:
-            try:
-                answer = worker.make(item)
-            except Exception as error:
-                answer = error
-        try:
-            connection.send(answer)
-        except OSError:
-            return

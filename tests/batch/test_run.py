@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
-import signal
-import sqlite3
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -109,49 +104,6 @@ def test_a_finished_batch_runs_nothing_again(tmp_path):
     before = content(tmp_path / "out")
     assert run_batch(Broken(), rows(8), out=tmp_path / "out").done == 8
     assert content(tmp_path / "out") == before
-
-
-SLOW = """
-import sys, time
-from dsv4 import EchoStudio
-from dsv4.batch import run_batch
-
-def slowly(report):
-    time.sleep(0.01)
-
-run_batch(EchoStudio(), sys.argv[1], out=sys.argv[2], on_row=slowly)
-"""
-
-
-def settled(out: Path) -> int:
-    """How many rows have their line."""
-    if not (out / "ledger.sqlite").exists():
-        return 0
-    try:
-        report = batch_status(out)
-    except InputError:  # the ledger is there, but not begun yet
-        return 0
-    return report.done + report.failed
-
-
-def test_kill_minus_nine_at_any_moment_changes_nothing(tmp_path, python, python_environment):
-    jobs, out, chance = write(tmp_path / "jobs.jsonl", rows(60)), tmp_path / "killed", random.Random(0)
-    run_batch(EchoStudio(), jobs, out=tmp_path / "whole")
-    for kill in (True, True, True, True, True, False):
-        before = settled(out)
-        child = subprocess.Popen([python, "-c", SLOW, str(jobs), str(out)], env=python_environment)
-        while kill and child.poll() is None and settled(out) < before + chance.randint(1, 8):
-            time.sleep(0.001)
-        if kill:
-            time.sleep(chance.uniform(0, 0.03))
-            os.kill(child.pid, signal.SIGKILL)
-        child.wait(timeout=120)
-        assert child.returncode == (-signal.SIGKILL if kill else 0)
-        assert settled(out) > before
-    assert content(out) == content(tmp_path / "whole")
-    assert len({line["id"] for line in results(out)}) == 60
-    with sqlite3.connect(out / "ledger.sqlite") as ledger:
-        assert ledger.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_changed_rows_or_another_model_are_refused(tmp_path, scene):
