@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 from dsv4.batch.processes import Item, Setup, Worker
@@ -44,7 +44,7 @@ class RayWorker:
 
 def run_on_ray(
     items: Iterator[Item], setup: Setup, *, workers: int, cancelled: Callable[[], bool] | None = None
-) -> Iterator[list[Outcome]]:
+) -> Generator[list[Outcome], None, None]:
     """Yield the outcomes of each group as it is done, on the cluster that RAY_ADDRESS names or on one started here.
 
     All rows are handed to the cluster at the start; once `cancelled()` is true, the rest of them is dropped.

@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -58,7 +58,7 @@ class Worker:
         return make_group(self.studio, item.group, seed=self.setup.seed, before=item.before)
 
 
-def run_on_processes(items: Iterator[Item], setup: Setup, *, workers: int) -> Iterator[list[Outcome]]:
+def run_on_processes(items: Iterator[Item], setup: Setup, *, workers: int) -> Generator[list[Outcome], None, None]:
     """Yield the outcomes of each group as it is done, not in order.
 
     Raises what stops a batch: OSError from a full disk, InputError from a model that does not load.

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from dsv4.batch.cluster import run_on_ray
 from dsv4.batch.jobs import Jobs, Rows, index_rows
@@ -22,9 +21,6 @@ from dsv4.batch.work import Maker, Outcome, make_group, safe_name, shape_for
 from dsv4.errors import InputError, unknown
 from dsv4.limits import BATCH_WORKERS, check_numbers
 from dsv4.results import BatchReport, write_pieces
-
-if TYPE_CHECKING:
-    from collections.abc import Generator
 
 __all__ = ["BACKENDS", "Maker", "batch_status", "run_batch", "safe_name"]
 
@@ -155,7 +151,7 @@ def _backend(
     seed: int | None,
     workers: int,
     cancelled: Callable[[], bool] | None,
-) -> Callable[[Iterator[Item]], Generator[list[Outcome]]]:
+) -> Callable[[Iterator[Item]], Generator[list[Outcome], None, None]]:
     if name == "local":
         return lambda items: (make_group(maker, item.group, seed=seed, before=item.before) for item in items)
     model = studio if isinstance(studio, str) else str(getattr(maker, "source", maker.name))

@@ -7,6 +7,7 @@ import json
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from PIL import Image
 
 from generation import read_provenance, save_gif, save_mp4, save_png, save_svg, save_webp
@@ -57,7 +58,6 @@ def test_a_sidecar_is_read_where_the_file_says_nothing(tmp_path):
 
 @pytest.mark.parametrize(("size", "played"), [((16, 24), (24, 16)), ((17, 23), (24, 18))])
 def test_an_mp4_plays_back_with_its_frames_rate_and_size(tmp_path, size, played):
-    import av
 
     frames = clip(6, *size)
     save_mp4(tmp_path / "clip.mp4", frames, fps=8)
@@ -172,4 +172,4 @@ def test_one_clip_is_one_file_wherever_memory_lies(tmp_path):
             content = save_mp4(tmp_path / "clip.mp4", one, fps=8).read_bytes()
             assert first.setdefault(number, content) == content
     with av.open(str(tmp_path / "clip.mp4")) as made:
-        assert "B" not in {frame.pict_type.name for frame in made.decode(video=0)}
+        assert {PictureType(frame.pict_type).name for frame in made.decode(video=0)} <= {"I", "P"}
