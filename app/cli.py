@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   dsv4 image "a rocket above a red apple" -o scene.png --seed 7
   dsv4 video "a soccer ball bouncing" -o clip.mp4
   dsv4 batch run jobs.jsonl -o results/
+  source <(dsv4 completion bash)
 """
 
 
@@ -129,18 +130,25 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
-    batch = _command(commands, "batch", "many rows of work from a JSONL file, restartable")
+    batch = _command(commands, "batch", "many rows of work from a JSONL or Parquet file, restartable")
     verbs = batch.add_subparsers(metavar="verb", title="verbs")
     run = _command(verbs, "run", "run the rows that are not done yet", "batch:run")
-    run.add_argument("jobs", help="a JSONL file, one row a line")
+    run.add_argument("jobs", help="a JSONL file, one row a line, or a Parquet file")
     run.add_argument("-o", "--out", required=True, help="folder for the results")
     run.add_argument("--retry-failed", action="store_true", help="run the rows again that failed before")
+    run.add_argument("--seed", type=int, help="rows without a seed get one from this and their id")
+    run.add_argument("--backend", help="local (default), processes, or ray (an extra)")
+    run.add_argument("--workers", help="processes or actors, each with a model (default one a core)")
+    run.add_argument("--batch-size", type=int, help="rows that share a pass at most (default: by their task)")
     _model(run)
     status = _command(verbs, "status", "say how a batch stands", "batch:status")
     status.add_argument("out", help="the folder of the results")
     validate = _command(verbs, "validate", "check the rows, run nothing", "batch:validate")
-    validate.add_argument("jobs", help="a JSONL file, one row a line")
-    for parser in (run, status, validate):
+    validate.add_argument("jobs", help="a JSONL or Parquet file")
+    export = _command(verbs, "export", "write the results that are there as one table", "batch:export")
+    export.add_argument("out", help="the folder of the results")
+    export.add_argument("-o", "--output", required=True, metavar="FILE", help="write here (.jsonl, .csv or .parquet)")
+    for parser in (run, status, validate, export):
         _output_flags(parser)
 
 
@@ -193,12 +201,19 @@ def _add_core(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_machine(commands: argparse._SubParsersAction) -> None:
+    bench = _command(commands, "bench", "measure this machine, in a checkout", "machine:bench")
+    bench.add_argument("name", nargs="?", help="one of the programs in bench/; without it they are listed")
+    bench.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="what the program itself takes")
+    completion = _command(commands, "completion", "complete commands with the Tab key", "shell:completion")
+    completion.add_argument("shell", nargs="?", help="bash, zsh or fish; by default the one of $SHELL")
+    completion.add_argument("--words", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     doctor = _command(commands, "doctor", "check that everything needed is here", "machine:doctor")
     models = _command(commands, "models", "list the models that can be loaded", "machine:models")
     config = _command(commands, "config", "settings")
     show = _command(config.add_subparsers(metavar="verb", title="verbs"), "show", "and their origin", "machine:config")
     for parser in (doctor, models, show):
         parser.add_argument("--json", action="store_true", help="print JSON")
+    doctor.add_argument("--quiet", action="store_true", help="print only what is wrong")
 
 
 def _common(parser: Parser, *, output: str, required: bool = False) -> None:

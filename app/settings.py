@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dsv4.errors import InputError, unknown
+from dsv4.limits import BATCH_WORKERS
 
 FILE = "dsv4.toml"
 
@@ -22,7 +24,17 @@ class Setting:
     origin: str
 
 
-DEFAULTS: dict[str, Any] = {"model": "nano", "host": "127.0.0.1", "port": 7860}
+DEFAULTS: dict[str, Any] = {
+    "model": "nano",
+    "host": "127.0.0.1",
+    "port": 7860,
+    "backend": "local",  # of batches
+    "workers": 0,  # of batches that run on processes or a cluster; 0 is one a core
+}
+_NUMBERS = {
+    "port": (65535, "a port is a whole number from 0 (any free one) to 65535"),
+    "workers": (BATCH_WORKERS, f"workers are a whole number from 0 (one a core) to {BATCH_WORKERS}"),
+}
 
 
 def resolve(name: str, flag: Any = None) -> Setting:
@@ -53,14 +65,12 @@ def _from_file() -> dict[str, Any]:
 
 
 def _checked(name: str, value: Any, origin: str) -> Any:
-    if name == "port":
-        try:
-            port = int(value)
-        except (TypeError, ValueError):
-            port = -1
-        if not 0 <= port <= 65535:
-            raise InputError(f"{origin}: a port is a whole number from 0 (any free one) to 65535, got '{value}'")
-        return port
+    if name in _NUMBERS:
+        most, allowed = _NUMBERS[name]
+        whole = isinstance(value, int) and not isinstance(value, bool) or re.fullmatch(r"\d{1,9}", str(value))
+        if not whole or not 0 <= int(value) <= most:
+            raise InputError(f"{origin}: {allowed}, got '{str(value)[:60]}'")
+        return int(value)
     if not isinstance(value, str) or not value:
         raise InputError(f"{origin}: {name} must be text, got {value!r}")
     return value

@@ -37,8 +37,9 @@ PROMPT_CHARACTERS = 20_000
 PICTURES = 16  # in one message
 HISTORY_MESSAGES = 200
 BATCH_ROWS = 50_000
-BATCH_LINE_BYTES = 1_000_000
+BATCH_LINE_BYTES = 8_000_000  # a row may hold its pictures
 BATCH_ID_CHARACTERS = 200
+BATCH_WORKERS = 64
 DOCUMENT_PAGES = 16
 VIDEO_FRAMES = 4  # taken from a clip that is shown to the model
 

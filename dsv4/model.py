@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dsv4._parts import part
 from dsv4.checkpoint.io import load_folder, part_names, read_index, save_folder
 from dsv4.engine.generate import Prompt
-from dsv4.errors import unknown
+from dsv4.errors import InputError, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -68,15 +68,15 @@ class Model:
         from dsv4.tokenizer import Tokenizer
 
         tensors, about = load_folder(folder, part="core")
-        size, parts = about["size"], part_names(read_index(folder))
+        size, parts = about.get("size"), part_names(read_index(folder))
         tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
         core = _fresh_core(tokenizer, size)
-        core.load_state_dict(tensors)
+        _fill(core, tensors, folder, "core")
 
         def later(name: str) -> Callable[[], Any]:
             def build() -> Any:
                 module = _BUILD[name](size, core.config.hidden)
-                module.load_state_dict(load_folder(folder, part=name)[0])
+                _fill(module, load_folder(folder, part=name)[0], folder, name)
                 return module.eval().requires_grad_(False)
 
             return build
@@ -131,6 +131,20 @@ class Model:
 
         with torch.inference_mode():
             return self.core(token_ids_BT, taps=tap_blocks(self.core.config.layers), last_only=True).taps
+
+
+def _fill(module: torch.nn.Module, tensors: dict[str, Tensor], folder: Path, part_name: str) -> None:
+    """Load weights that must be exactly those of the module; InputError names the first that are not."""
+    wanted = {name: tuple(value.shape) for name, value in module.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in tensors.items()}
+    for what, names in (
+        ("lacks", [name for name in wanted if name not in given]),
+        ("has no place for", [name for name in given if name not in wanted]),
+        ("has another shape of", [name for name in wanted if given.get(name, wanted[name]) != wanted[name]]),
+    ):
+        if names:
+            raise InputError(f"the {part_name} in {folder} {what} {', '.join(names[:3])} ({len(names)} such weights)")
+    module.load_state_dict(tensors)
 
 
 def _fresh_core(tokenizer: Tokenizer, size: str) -> LanguageCore:

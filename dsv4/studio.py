@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from dsv4 import limits
 from dsv4._parts import asset, part
 from dsv4.errors import InputError, unknown
-from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg, Usage
+from dsv4.finish import Answer, closed_in_answers, drawn, enlarged, first_frame_3HW, to_uint8, well_formed
+from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from dsv4.messages import Document, Image, Message, Video
     from dsv4.model import Model
+    from dsv4.together import Together
 
 Cancelled = Callable[[], bool] | None
 OnProgress = Callable[[Progress], None] | None
@@ -36,6 +38,7 @@ class Studio:
 
         self.model, self.name, self.fingerprint = model, name, fingerprint
         self.processor = Processor(model.tokenizer)
+        self.source = name  # what `load` takes to have this studio again
 
     @classmethod
     def load(cls, name: str | PathLike[str] = "nano") -> Studio:
@@ -47,7 +50,9 @@ class Studio:
             raise unknown("model", str(name), [*SHIPPED, "echo", "a folder of weights"])
         model = Model.load(folder)
         digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()[:16]
-        return cls(model, name=str(name) if str(name) in SHIPPED else folder.name, fingerprint=digest)
+        studio = cls(model, name=str(name) if str(name) in SHIPPED else folder.name, fingerprint=digest)
+        studio.source = str(name) if str(name) in SHIPPED else str(folder.resolve())
+        return studio
 
     def chat(
         self,
@@ -64,26 +69,19 @@ class Studio:
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
         limits.check_count("messages of history", history, limits.HISTORY_MESSAGES)
         given = self.processor.chat(prompt, pictures, mode=mode, history=history)
-        answer = _Answer(self.model.tokenizer)
+        answer = Answer(self.model.tokenizer)
 
         def write(stop: Callable[[], bool]) -> Iterator[str]:
             ready = self.model.embed(given)
-            closed = self._closed_in_answers()
+            closed = closed_in_answers(self.model.tokenizer)
             for token in self._generate(ready, max_tokens, temperature, seed, closed, stop):
                 delta = answer.push(token)
                 if delta:
                     yield delta
 
         def finish(text: str, was_cancelled: bool) -> Reply:
-            stopped = "cancelled" if was_cancelled else "length" if answer.written >= max_tokens else "end"
-            seen = sum(stop - start for start, stop in given.image_spans)
-            return Reply(
-                text=text.strip(),
-                thought=answer.thought,
-                provenance=self._made_by("chat", prompt, seed, mode=mode, temperature=temperature),
-                stopped=stopped,
-                usage=Usage(read=given.length, written=answer.written, pictures=seen),
-            )
+            made_by = self._made_by("chat", prompt, seed, mode=mode, temperature=temperature)
+            return answer.reply(text, given, cancelled=was_cancelled, max_tokens=max_tokens, made_by=made_by)
 
         return ChatStream(write, finish, cancelled=cancelled)
 
@@ -98,28 +96,18 @@ class Studio:
         cancelled: Cancelled = None,
     ) -> Svg:
         """Draw an icon, a drawing or a scene as safe, editable SVG; always well-formed."""
-        from dsv4.engine.constraint import RangeConstraint
-
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
         given = self.processor.svg(prompt)
         svg, tokenizer = part("generation.svg"), self.model.tokenizer
-        constraint = RangeConstraint(
-            svg.SvgState(max_tokens=max_tokens),
-            offset=tokenizer.svg_offset,
-            size=tokenizer.svg_size,
-            vocab_size=tokenizer.vocab_size,
-            end=tokenizer.id_of("<|eos|>"),
-        )
+        constraint = well_formed(tokenizer, max_tokens)
         local: list[int] = []
         ready = self.model.embed(given)
         for token in self._generate(ready, max_tokens + 1, temperature, seed, constraint, cancelled):
             local.append(token - tokenizer.svg_offset)
             if on_progress is not None and len(local) % PREVIEW_EVERY == 0:
                 on_progress(Progress(step=len(local), total=max_tokens, preview=svg.partial(local)))
-        raw = svg.partial(local)
-        text = svg.rebuild(raw, title=prompt.strip())
         made_by = self._made_by("svg", prompt, seed, temperature=temperature, max_tokens=max_tokens)
-        return Svg(text=text, raw=raw, provenance=made_by, usage=Usage(read=given.length, written=len(local)))
+        return drawn(local, given, title=prompt.strip(), made_by=made_by)
 
     def image(
         self,
@@ -162,7 +150,7 @@ class Studio:
         limits.check_numbers(seconds=seconds, seed=seed, steps=steps, guidance=guidance)
         ids_BT = self.processor.video(prompt).token_ids_BT
         side, count = limits.CLIP_SIZE, limits.clip_frames(seconds)
-        first = _first_frame(first_frame, side) if first_frame is not None else None
+        first = first_frame_3HW(first_frame, side) if first_frame is not None else None
         frames = self._flow(ids_BT, (count, side, side), seed, steps, guidance, first, on_progress, cancelled)
         made_by = self._made_by("video", prompt, seed, seconds=seconds, steps=steps, guidance=guidance)
         return Clip(frames=frames, fps=limits.CLIP_FPS, provenance=made_by)
@@ -174,6 +162,13 @@ class Studio:
         from dsv4.batch import run_batch
 
         return run_batch(self, jobs, out=out)
+
+    @property
+    def together(self) -> Together:
+        """The same verbs for many requests in one pass; what batches use."""
+        from dsv4.together import Together
+
+        return Together(self.model, self.processor, self._made_by)
 
     def _generate(
         self, ready: Any, max_tokens: int, temperature: float, seed: int, constraint: Any, cancelled: Cancelled
@@ -192,16 +187,6 @@ class Studio:
             constraint=constraint,
             cancelled=cancelled,
         )
-
-    def _closed_in_answers(self) -> Any:
-        from dsv4.engine.constraint import Closed
-        from dsv4.tokenizer import CONTROLS
-
-        tokenizer = self.model.tokenizer
-        named = [name for name in CONTROLS if name not in ("<|eos|>", "<think>", "</think>")]
-        first = tokenizer.svg_offset
-        closed = [tokenizer.id_of(name) for name in named] + list(range(first, first + tokenizer.svg_size))
-        return Closed(closed, vocab_size=tokenizer.vocab_size)
 
     def _flow(
         self,
@@ -247,60 +232,3 @@ class Studio:
     def _made_by(self, task: str, prompt: str, seed: int, **settings: float | int | str) -> dict[str, Any]:
         model = f"{self.name} ({self.fingerprint})"
         return {"task": task, "prompt": prompt.strip(), "seed": seed, "model": model, "settings": settings}
-
-
-class _Answer:
-    """Collects an answer token by token: keeps the thought apart and gives out only whole characters."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.opening, self.closing = tokenizer.id_of("<think>"), tokenizer.id_of("</think>")
-        self.written = 0
-        self.thought = ""
-        self._thinking = False
-        self._ids: list[int] = []
-        self._given = ""
-
-    def push(self, token: int) -> str:
-        """The text that this token adds, often one word, empty inside a thought."""
-        self.written += 1
-        if token == self.opening:
-            self._thinking = True
-        elif token == self.closing:
-            self._thinking, self.thought, self._ids = False, self.tokenizer.decode(self._ids), []
-        else:
-            self._ids.append(token)
-        if self._thinking or token == self.closing:
-            return ""
-        text = self.tokenizer.decode(self._ids)
-        if text.endswith("\ufffd"):  # the bytes of a character are still coming
-            return ""
-        delta, self._given = text[len(self._given) :], text
-        return delta
-
-
-def to_uint8(frames_3FHW: torch.Tensor) -> np.ndarray:
-    """Frames in -1..1, shape [3, F, H, W], as uint8 [F, H, W, 3]."""
-    scaled = ((frames_3FHW.float().clamp(-1, 1) + 1) * 127.5).round()
-    return scaled.permute(1, 2, 3, 0).byte().cpu().numpy()
-
-
-def enlarged(picture_HW3: np.ndarray, size: int) -> np.ndarray:
-    """A square picture at another size, by Lanczos; the same picture at its own."""
-    import numpy as np
-    from PIL import Image
-
-    if picture_HW3.shape[0] == size:
-        return picture_HW3
-    return np.asarray(Image.fromarray(picture_HW3).resize((size, size), Image.Resampling.LANCZOS))
-
-
-def _first_frame(source: Image, side: int) -> torch.Tensor:
-    import numpy as np
-    import torch
-
-    from dsv4.pictures_in import open_pictures
-
-    (opened,) = open_pictures([source])
-    pixels_HW3 = np.asarray(opened.convert("RGB").resize((side, side)), dtype=np.float32)
-    return torch.from_numpy(pixels_HW3 / 127.5 - 1).permute(2, 0, 1)

@@ -85,7 +85,9 @@ def save_mp4(path: Target, frames_FHW3: np.ndarray, *, fps: float, provenance: R
     with _whole(path) as temporary, av.open(str(temporary), "w", format="mp4", options=front) as out:
         if provenance is not None:
             out.metadata["comment"] = to_text(provenance)
-        stream: Any = out.add_stream("libx264", rate=rate, options={"crf": "18", "preset": "veryfast"})
+        # Without frames that look ahead: where memory happens to lie decides how those are coded, in one clip of 300.
+        options = {"crf": "18", "preset": "veryfast", "bf": "0"}
+        stream: Any = out.add_stream("libx264", rate=rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
         context = stream.codec_context
         context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709

@@ -165,7 +165,8 @@ def predict(
     rows = state_B3FHW.shape[0]
     doubled = condition.tokens_BSC.shape[0] == 2 * rows
     given = torch.cat([state_B3FHW, state_B3FHW]) if doubled else state_B3FHW
-    sigma_B = torch.full((given.shape[0],), sigma, device=given.device)
+    # One level for all rows, as one row: how products of a few rows round depends on how many there are.
+    sigma_B = torch.full((1,), sigma, device=given.device)
     seen = head(given, sigma_B, condition.tokens_BSC, condition.mask_BS, clean_first=clean_first).float()
     if not doubled:
         return seen

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _EPS = 1e-6
+_PIECE = 128  # rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -169,7 +170,7 @@ def run_one_block(
     told_BND = _attend(block.attn2, normed_BND, cond_BSD, heads, mask_B11S, None)
     stream_BFPD = stream_BFPD + told_BND.view_as(stream_BFPD)
     hidden = F.gelu(_linear(block.ffn.net[0].proj, _modulate(stream_BFPD, scale_f, shift_f)), approximate="tanh")
-    return torch.addcmul(stream_BFPD, _linear(block.ffn.net[2], hidden).to(stream_BFPD.dtype), gate_f)
+    return torch.addcmul(stream_BFPD, _in_pieces(block.ffn.net[2], hidden).to(stream_BFPD.dtype), gate_f)
 
 
 def _attend(
@@ -217,6 +218,18 @@ def _linear(layer: nn.Module, x: Tensor) -> Tensor:
     if x.dtype != layer.weight.dtype and not torch.is_autocast_enabled(x.device.type):
         x = x.to(layer.weight.dtype)
     return layer(x)
+
+
+def _in_pieces(layer: nn.Module, x_BFPD: Tensor) -> Tensor:
+    """`_linear` with as many rows at a time as one guided picture of 64 pixels has.
+
+    Processors with tiles cut sums as long as this layer's by the number of rows: a picture would come out with other
+    bits beside others than alone.
+    """
+    if x_BFPD.device.type != "cpu" or torch.is_grad_enabled():
+        return _linear(layer, x_BFPD)
+    pieces = [_linear(layer, rows) for rows in x_BFPD.flatten(0, -2).split(_PIECE)]
+    return torch.cat(pieces).unflatten(0, x_BFPD.shape[:-1])
 
 
 def _two_layers(pair: nn.Module, x: Tensor, bend) -> Tensor:  # noqa: ANN001 - any pointwise function

@@ -26,7 +26,9 @@ FUNCTIONS = {
     "dsv4.messages.image": "(source)",
     "dsv4.messages.document": "(source, *, pages=())",
     "dsv4.messages.video": "(source, *, frames=4)",
-    "dsv4.batch.run_batch": "(studio, jobs, *, out, retry_failed=False, on_row=None, cancelled=None)",
+    "dsv4.batch.run_batch": "(studio, jobs, *, out, retry_failed=False, on_row=None, cancelled=None, seed=None, "
+    "batch_size=None, backend='local', workers=None, local_files=True)",
+    "dsv4.batch.read_rows": "(jobs, *, local_files=True)",
     "dsv4.batch.batch_status": "(out)",
 }
 

@@ -1,21 +1,31 @@
-"""`dsv4 doctor`, `models` and `config show`: what is here."""
+"""`dsv4 doctor`, `models`, `config show` and `bench`: what is here, and how fast it is."""
 
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import os
 import platform
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
 
 from dsv4._parts import asset
+from dsv4.errors import InputError, unknown
 
 from ..settings import DEFAULTS, resolve
 
 NEEDED = ("torch", "torchvision", "numpy", "safetensors", "tokenizers", "timm", "open_clip_torch", "diffusers")
-NEEDED += ("transformers", "pillow", "gradio", "fastapi", "uvicorn", "av", "resvg-py", "defusedxml")
+NEEDED += ("transformers", "pillow", "gradio", "fastapi", "uvicorn", "av", "resvg-py", "defusedxml", "zstandard")
+EXTRAS = {"pdf": "pypdfium2", "parquet": "pyarrow", "ray": "ray"}  # an extra of ours and the package that it brings
+LEAST_FREE = 500e6  # bytes of disk that results need at least
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,13 +38,14 @@ class Finding:
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Look at Python, packages, devices, encoder and weights; status 1 if something is missing."""
-    findings = [_python(), _packages(), _devices(), _encoder(), _weights()]
+    """Look at Python, packages, devices, encoder, weights, disk and port; status 1 if something is missing."""
+    findings = [_python(), _packages(), _extras(), _devices(), _encoder(), _weights(), _disk(), _port()]
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings]))
     else:
         for one in findings:
-            print(f"{'ok ' if one.fine else 'BAD'}  {one.what:<9} {one.says}")
+            if not (args.quiet and one.fine):
+                print(f"{'ok ' if one.fine else 'BAD'}  {one.what:<9} {one.says}")
     return 0 if all(one.fine for one in findings) else 1
 
 
@@ -63,8 +74,23 @@ def config(args: argparse.Namespace) -> int:
         print(json.dumps({one.name: {"value": one.value, "origin": one.origin} for one in found}))
     else:
         for one in found:
-            print(f"{one.name:<6} {one.value!s:<40} {one.origin}")
+            print(f"{one.name:<8} {one.value!s:<40} {one.origin}")
     return 0
+
+
+def bench(args: argparse.Namespace) -> int:
+    """Run a program of bench/ with the flags that follow its name, or list them."""
+    folder = Path(__file__).resolve().parents[2] / "bench"
+    programs = {path.stem: path for path in sorted(folder.glob("*.py"))}
+    if not programs:
+        raise InputError("the measuring programs lie in bench/ of a checkout; this is an installed package")
+    if args.name is None:
+        for name, path in programs.items():
+            print(f"{name:<8} {(ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or '').splitlines()[0]}")
+        return 0
+    if args.name not in programs:
+        raise unknown("measuring program", args.name, programs)
+    return subprocess.run([sys.executable, str(programs[args.name]), *args.rest]).returncode
 
 
 def _python() -> Finding:
@@ -82,6 +108,35 @@ def _packages() -> Finding:
     if missing:
         return Finding(what="packages", fine=False, says=f"missing: {', '.join(missing)}")
     return Finding(what="packages", fine=True, says=f"all {len(NEEDED)} here, torch {version('torch')}")
+
+
+def _extras() -> Finding:
+    here = {name: find_spec(package) is not None for name, package in EXTRAS.items()}
+    says = ", ".join(name if found else f"{name} not here (dsv4-studio[{name}])" for name, found in here.items())
+    return Finding(what="extras", fine=True, says=says)
+
+
+def _disk() -> Finding:
+    try:
+        free = shutil.disk_usage(Path.cwd()).free
+        with tempfile.TemporaryFile():
+            pass
+    except OSError as error:
+        return Finding(what="disk", fine=False, says=f"temporary files cannot be written: {error}")
+    return Finding(what="disk", fine=free > LEAST_FREE, says=f"{free / 1e9:.1f} GB free in {Path.cwd()}")
+
+
+def _port() -> Finding:
+    host, port = resolve("host").value, resolve("port").value
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tried.bind(address)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return Finding(what="port", fine=False, says=f"{host}:{port} cannot be used: {reason}; see --port")
+    return Finding(what="port", fine=True, says=f"{host}:{port} is free")
 
 
 def _devices() -> Finding:

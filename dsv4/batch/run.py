@@ -1,139 +1,197 @@
-"""Run the rows that are not done yet, one after the other, and write the results in the order of the input.
+"""Run the rows that are not done yet, on one of three backends, and write the results in the order of the input.
 
 The output folder holds `results.jsonl` (one line a row), `files/` and the ledger.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
 
-from dsv4.batch.jobs import Job, read_rows
+from dsv4.batch.cluster import run_on_ray
+from dsv4.batch.jobs import Jobs, Rows, index_rows
 from dsv4.batch.ledger import Ledger
-from dsv4.errors import InputError
-from dsv4.messages import image
-from dsv4.results import BatchReport, write_whole
+from dsv4.batch.plan import groups
+from dsv4.batch.processes import Item, Setup, run_on_processes
+from dsv4.batch.work import Maker, Outcome, make_group, safe_name, shape_for
+from dsv4.errors import InputError, unknown
+from dsv4.limits import BATCH_WORKERS, check_numbers
+from dsv4.results import BatchReport, write_pieces
 
-if TYPE_CHECKING:
-    from dsv4.results import ChatStream, Clip, Picture, Svg
+__all__ = ["BACKENDS", "Maker", "batch_status", "run_batch", "safe_name"]
 
 OUTPUT = "results.jsonl"
-
-
-class Maker(Protocol):
-    """What the runner needs of a studio: its verbs, a name, and a fingerprint that changes with its weights."""
-
-    name: str
-    fingerprint: str
-    chat: Callable[..., ChatStream]
-    svg: Callable[..., Svg]
-    image: Callable[..., Picture]
-    video: Callable[..., Clip]
+BACKENDS = ("local", "processes", "ray")
 
 
 def run_batch(
-    studio: Maker,
-    jobs: str | PathLike[str] | Iterable[Mapping[str, Any]],
+    studio: Maker | str,
+    jobs: Jobs,
     *,
     out: str | PathLike[str],
     retry_failed: bool = False,
     on_row: Callable[[BatchReport], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
+    seed: int | None = None,
+    batch_size: int | None = None,
+    backend: str = "local",
+    workers: int | None = None,
+    local_files: bool = True,
 ) -> BatchReport:
     """Run all rows into the folder `out`, going on from where an earlier run ended.
 
-    A row that cannot be run becomes an error line; only faults of the input as a whole are raised.
+    A row that cannot be run becomes an error line; only faults of the input as a whole, and a machine that cannot go
+    on, are raised.
 
     Args:
-        jobs: a JSONL file, or rows as mappings; see `dsv4.batch.jobs`.
+        studio: a studio, or the name of a model.
+        jobs: a JSONL or Parquet file, or rows as mappings; see `dsv4.batch.row` and `dsv4.batch.openai`.
         out: a folder; made if it is not there. It may hold an earlier run of the same rows and nothing else.
         retry_failed: run the rows again that failed before.
-        on_row: called after every row.
-        cancelled: asked before every row; once true, the rows that are left wait for the next run.
+        on_row: called after every commit: of one row, or of rows that were made together.
+        cancelled: asked before every group; once true, the rows that are left wait for the next run.
+        seed: of the batch; a row that names no seed gets one from this and its id. Without it, the verb's default.
+        batch_size: rows that share a pass at most; by default as `dsv4.batch.plan` says, one by one without a model
+            that can do more.
+        backend: local, processes or ray (an extra); the bytes are the same on all when each uses as many threads.
+        workers: processes or actors, by default one a core. Each has one thread.
+        local_files: whether rows may name pictures by path.
 
     Raises:
         InputError: if the rows as a whole are wrong, or the folder holds something else.
+        OSError: if the disk does not take more; what was done is kept.
     """
-    rows, digest = read_rows(jobs)
+    if backend not in BACKENDS:
+        raise unknown("backend", backend, BACKENDS)
+    workers = _checked(seed, batch_size, workers)
+    maker = _loaded(studio)
     folder = _open_folder(Path(out))
-    manifest = {"input": digest, "model": f"{studio.name} {studio.fingerprint}"}
-    with Ledger.create(folder, {**manifest, "rows": str(len(rows))}) as ledger:
-        if retry_failed:
-            ledger.forget_failed()
-        work = folder / ".work"
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        finished = ledger.places()
-        for place, job in enumerate(rows):
-            if place in finished:
-                continue
-            if cancelled is not None and cancelled():
-                break
-            line, failed = _run_row(studio, job, work, folder / "files")
-            ledger.add(place, json.dumps(line, ensure_ascii=False), failed=failed)
-            if on_row is not None:
-                on_row(_report(ledger, len(rows), folder))
-        shutil.rmtree(work)
-        write_whole(folder / OUTPUT, "".join(f"{line}\n" for line in ledger.lines()).encode())
-        return _report(ledger, len(rows), folder)
+    with closing(index_rows(jobs, local_files=local_files, shape=shape_for(maker))) as rows:
+        size = batch_size if batch_size is not None else None if hasattr(maker, "together") else 1
+        with Ledger.create(folder, _manifest(rows, maker, seed, size)) as ledger:
+            if retry_failed:
+                ledger.forget_failed()
+            run = _Run(folder, ledger, rows, on_row)
+            made = _backend(backend, studio, maker, seed, workers, cancelled)(run.items(size, cancelled))
+            with closing(made):
+                for outcomes in made:
+                    run.keep(outcomes)
+            return run.finish()
 
 
 def batch_status(out: str | PathLike[str]) -> BatchReport:
     """How the batch in the folder `out` stands; raises InputError if there is none."""
     folder = Path(out)
     with Ledger.read(folder) as ledger:
-        return _report(ledger, int(ledger.manifest()["rows"]), folder)
+        done, failed = ledger.counts()
+        return BatchReport(done=done, failed=failed, total=int(ledger.manifest()["rows"]), out=folder)
 
 
-def _run_row(studio: Maker, job: Job, work: Path, files: Path) -> tuple[dict[str, Any], bool]:
-    line: dict[str, Any] = {"id": job.id or None, "line": job.line, "task": job.task or None}
-    if job.fault:
-        return {**line, "ok": False, "error": job.fault}, True
-    try:
-        return {**line, "ok": True, **_make(studio, job, work, files)}, False
-    except ValueError as error:  # the row's own fault; anything else is ours or the machine's and stops the run
-        return {**line, "ok": False, "error": str(error)}, True
+class _Run:
+    """One run into a folder: what is left, and the counts as they grow."""
+
+    def __init__(
+        self, folder: Path, ledger: Ledger, rows: Rows, on_row: Callable[[BatchReport], None] | None
+    ) -> None:
+        self.folder, self.ledger, self.rows, self.on_row = folder, ledger, rows, on_row
+        self.done, self.failed = ledger.counts()
+        self.work = folder / ".work"
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir()
+
+    def items(self, size: int | None, cancelled: Callable[[], bool] | None) -> Iterator[Item]:
+        """The groups that are not done; ends early once cancelled."""
+        finished = self.ledger.places()
+        for group in groups((entry.kind for entry in self.rows.entries), size=size):
+            left = [place for place in group if place not in finished]
+            if not left:
+                continue
+            if cancelled is not None and cancelled():
+                return
+            before = {place: self.ledger.attempts(place) for place in left}
+            yield Item([(place, self.rows.job(place)) for place in left], before)
+
+    def keep(self, outcomes: list[Outcome]) -> None:
+        """Put the files in place, then commit the lines."""
+        for one in outcomes:
+            if one.file:
+                temporary = self.work / Path(one.file).name
+                with temporary.open("wb") as file:
+                    file.write(one.content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                temporary.replace(self.folder / one.file)
+        self.ledger.add_all((one.place, one.line, one.failed, one.attempts) for one in outcomes)
+        failed = sum(one.failed for one in outcomes)
+        self.failed += failed
+        self.done += len(outcomes) - failed
+        if self.on_row is not None:
+            self.on_row(self.report())
+
+    def finish(self) -> BatchReport:
+        """Write the results that are there."""
+        shutil.rmtree(self.work)
+        self.ledger.settle()
+        write_pieces(self.folder / OUTPUT, (f"{line}\n".encode() for line in self.ledger.lines()))
+        return self.report()
+
+    def report(self) -> BatchReport:
+        """How the batch stands."""
+        return BatchReport(done=self.done, failed=self.failed, total=len(self.rows), out=self.folder)
 
 
-def _make(studio: Maker, job: Job, work: Path, files: Path) -> dict[str, Any]:
-    """Run the verb, put its file in place, and say what came out."""
-    pictures = [image(path) for path in job.pictures]
-    if job.task == "chat":
-        reply = studio.chat(job.prompt, *pictures, **job.options).reply
-        usage = {"read": reply.usage.read, "written": reply.usage.written}
-        return {"text": reply.text, "stopped": reply.stopped, "usage": usage}
-    if job.task == "svg":
-        return _keep(studio.svg(job.prompt, **job.options), f"{safe_name(job.id)}.svg", work, files)
-    if job.task == "image":
-        return _keep(studio.image(job.prompt, **job.options), f"{safe_name(job.id)}.png", work, files)
-    first = {"first_frame": pictures[0]} if pictures else {}
-    return _keep(studio.video(job.prompt, **first, **job.options), f"{safe_name(job.id)}.mp4", work, files)
+def _backend(
+    name: str,
+    studio: Maker | str,
+    maker: Maker,
+    seed: int | None,
+    workers: int,
+    cancelled: Callable[[], bool] | None,
+) -> Callable[[Iterator[Item]], Generator[list[Outcome], None, None]]:
+    if name == "local":
+        return lambda items: (make_group(maker, item.group, seed=seed, before=item.before) for item in items)
+    model = studio if isinstance(studio, str) else str(getattr(maker, "source", maker.name))
+    setup = Setup(model=model, fingerprint=maker.fingerprint, seed=seed)
+    if name == "processes":
+        return lambda items: run_on_processes(items, setup, workers=workers)
+    return lambda items: run_on_ray(items, setup, workers=workers, cancelled=cancelled)
 
 
-def _keep(result: Svg | Picture | Clip, name: str, work: Path, files: Path) -> dict[str, Any]:
-    written = result.save(work / name)
-    with written.open("rb+") as file:
-        os.fsync(file.fileno())
-    written.replace(files / name)
-    return {"file": f"files/{name}"}
+def _checked(seed: int | None, batch_size: int | None, workers: int | None) -> int:
+    if seed is not None:
+        check_numbers(seed=seed)
+    for name, value, most in (("batch_size", batch_size, 256), ("workers", workers, BATCH_WORKERS)):
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if value is not None and not (whole and 1 <= value <= most):
+            raise InputError(f"{name} must be a whole number from 1 to {most}, got {str(value)[:60]}")
+    return workers or min(os.cpu_count() or 1, BATCH_WORKERS)
 
 
-def safe_name(name: str) -> str:
-    """A file name for an id: itself when it is harmless on every system, else a shortened form with a digest."""
-    if re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name) and not re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", name):
-        return name
-    kept = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:40].strip("_")
-    return f"{kept or 'row'}.{hashlib.sha256(name.encode(errors='surrogatepass')).hexdigest()[:16]}"
+def _loaded(studio: Maker | str) -> Maker:
+    if not isinstance(studio, str):
+        return studio
+    import dsv4
+
+    return dsv4.load(studio)
+
+
+def _manifest(rows: Rows, maker: Maker, seed: int | None, size: int | None) -> dict[str, str]:
+    return {
+        "input": rows.digest,
+        "model": f"{maker.name} {maker.fingerprint}",
+        "rows": str(len(rows)),
+        "seed": "" if seed is None else str(seed),
+        "batch size": "" if size is None else str(size),
+    }
 
 
 def _open_folder(folder: Path) -> Path:
+    if "\0" in str(folder):
+        raise InputError("the path of the output folder holds a NUL character")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         strangers = sorted(p.name for p in folder.iterdir() if not _ours(p.name))
@@ -148,8 +206,3 @@ def _open_folder(folder: Path) -> Path:
 
 def _ours(name: str) -> bool:
     return name in ("files", ".work", OUTPUT) or name.startswith(("ledger.", f".{OUTPUT}."))
-
-
-def _report(ledger: Ledger, total: int, folder: Path) -> BatchReport:
-    done, failed = ledger.counts()
-    return BatchReport(done=done, failed=failed, total=total, out=folder)

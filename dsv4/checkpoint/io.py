@@ -78,7 +78,7 @@ def save_folder(
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """The folder's `model.json`; InputError when it is no model of ours or a shard is missing."""
+    """The folder's `model.json`; InputError when it is no model of ours, damaged, or a shard is missing."""
     path = folder / "model.json"
     if not path.is_file():
         raise InputError(f"{folder} is not a model folder: it has no model.json")
@@ -86,8 +86,13 @@ def read_index(folder: Path) -> dict[str, Any]:
         index = json.loads(path.read_text())
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
-    if index.get("format") != FORMAT:
-        raise InputError(f"{path} has format {index.get('format')!r}; this version reads {FORMAT!r}")
+    form = index.get("format") if isinstance(index, dict) else None
+    if form != FORMAT:
+        raise InputError(f"{path} has format {form!r}; this version reads {FORMAT!r}")
+    kinds = {"shards": list, "parts": list, "quantized": dict, "about": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(index.get(key), kind)]
+    if wrong:
+        raise InputError(f"{path} is damaged: {', '.join(wrong)} missing or of another kind")
     for shard in index["shards"]:
         if not (folder / shard).is_file():
             raise InputError(f"{folder} is not complete: {shard} is missing")
@@ -102,31 +107,49 @@ def part_names(index: Mapping[str, Any]) -> set[str]:
 def load_folder(folder: Path, *, part: str = "") -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors of a folder written by `save_folder` (quantised ones opened to float32) and its `about` record.
 
-    With `part` only tensors named `part.…` are read, and the part is taken off their names.
+    With `part` only tensors named `part.…` are read, and the part is taken off their names. Raises InputError for what
+    `read_index` refuses, for a shard that is no whole safetensors file, and for numbers that are none.
     """
     import torch
-    from safetensors import safe_open
 
     index = read_index(folder)
     start = f"{part}." if part else ""
     raw: dict[str, np.ndarray] = {}
     for shard in index["shards"]:
-        with safe_open(folder / shard, framework="np") as file:
-            raw.update({key: file.get_tensor(key) for key in file.keys() if key.startswith(start)})
+        raw.update(_read_shard(folder / shard, start))
     tensors: dict[str, torch.Tensor] = {}
     for name, entry in index["quantized"].items():
         if not name.startswith(start):
             continue
-        packed = Packed(
-            codes=raw.pop(f"{name}|codes"),
-            scales_RG=raw.pop(f"{name}|scales"),
-            shape=tuple(entry["shape"]),
-            bits=entry["bits"],
-            group=entry["group"],
-        )
-        tensors[name] = torch.from_numpy(dequantize(packed))
+        try:
+            packed = Packed(
+                codes=raw.pop(f"{name}|codes"),
+                scales_RG=raw.pop(f"{name}|scales"),
+                shape=tuple(entry["shape"]),
+                bits=entry["bits"],
+                group=entry["group"],
+            )
+            tensors[name] = torch.from_numpy(dequantize(packed))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{folder} is damaged: '{name}' is not stored as model.json says ({error})") from error
     tensors.update({name: torch.from_numpy(array) for name, array in raw.items()})
     return {name.removeprefix(start): value for name, value in tensors.items()}, index["about"]
+
+
+def _read_shard(path: Path, start: str) -> dict[str, np.ndarray]:
+    """The tensors of one file whose names begin so."""
+    import numpy as np
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            found = {key: file.get_tensor(key) for key in file.keys() if key.startswith(start)}
+    except (SafetensorError, OSError, TypeError) as error:
+        raise InputError(f"{path} is not a whole file of weights: {error}") from error
+    for key, array in found.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"{path} holds numbers that are none in '{key}'")
+    return found
 
 
 def _stored(

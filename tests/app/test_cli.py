@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-import signal
 import subprocess
-import time
 from types import SimpleNamespace
 
 import pytest
@@ -109,6 +107,10 @@ REFUSED = [
     (["batch", "runn", "x"], "unknown command 'runn'; did you mean 'run'?"),
     (["batch", "run", "none.jsonl", "-o", "out"], "no file of rows at 'none.jsonl'"),
     (["batch", "status", "none"], "no batch was run into 'none'"),
+    (["batch", "export", "none", "-o", "a.xlsx"], "unknown format of a table '.xlsx'"),
+    (["batch", "run", "none.jsonl", "-o", "out", "--seed", "x"], "argument --seed: invalid int value"),
+    (["completion", "powershell"], "unknown shell 'powershell'"),
+    (["bench", "bacth"], "unknown measuring program 'bacth'; did you mean 'batch'?"),
     (["train", "nano", "--data", "none", "--out", "run"], "--data: no folder 'none'"),
     (["train", "nano", "--data", ".", "--out", "run", "--model-size", "mirco"], "unknown size 'mirco'; did you mean"),
     (["export", "--run", ".", "--data", ".", "--out", "x", "--policy", "four"], "unknown policy 'four'"),
@@ -144,7 +146,7 @@ def test_a_missing_verb_shows_the_help(capsys):
 def test_help_of_every_command_is_there():
     parser = build_parser()
     commands = parser._subparsers._group_actions[0].choices
-    expected = "app serve chat svg image video batch train eval data export doctor models config"
+    expected = "app serve chat svg image video batch train eval data export bench completion doctor models config"
     assert list(commands) == expected.split()
     for command in commands.values():
         assert len(command.format_help()) > 50
@@ -232,67 +234,10 @@ def test_research_commands_hand_their_flags_on(monkeypatch, arguments, target, e
 def test_the_doctor_and_the_list_of_models_answer(capsys):
     assert main(["doctor", "--json"]) in (0, 1)
     findings = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
-    assert list(findings) == ["python", "packages", "devices", "video", "weights"]
+    assert list(findings) == ["python", "packages", "extras", "devices", "video", "weights", "disk", "port"]
     assert all(findings[what]["fine"] for what in ("python", "packages", "devices", "video"))
     assert main(["models", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["nano", "echo"]
-
-
-def write_rows(path, count: int, **change) -> str:
-    made = [{"id": f"r{index}", "task": "svg", "prompt": f"heart {index}", **change} for index in range(count)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in made))
-    return path.name
-
-
-def test_a_batch_runs_says_how_it_stands_and_ends_with_its_status(capsys, tmp_path):
-    name = write_rows(tmp_path / "jobs.jsonl", 3)
-    assert main(["batch", "validate", name]) == 0
-    assert capsys.readouterr().out == "3 rows, 0 of them wrong\n"
-    assert main(["batch", "run", name, "-o", "out"]) == 0
-    assert capsys.readouterr().out == "3 done, 0 failed, 0 left of 3 in out\n"
-    assert main(["batch", "status", "out", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"done": 3, "failed": 0, "left": 0, "total": 3, "out": "out"}
-    write_rows(tmp_path / "jobs.jsonl", 4)
-    assert main(["batch", "run", name, "-o", "out"]) == 2
-    assert "begun with another input" in capsys.readouterr().err
-
-
-def test_failed_rows_are_status_three(capsys, tmp_path):
-    name = write_rows(tmp_path / "jobs.jsonl", 2, seed=-1)
-    assert main(["batch", "run", name, "-o", "out", "--quiet"]) == 3
-    write_rows(tmp_path / "jobs.jsonl", 2, sed=1)
-    assert main(["batch", "validate", name, "--json"]) == 3
-    last = json.loads(capsys.readouterr().out)
-    assert last["rows"] == 2 and "did you mean 'seed'" in last["faults"][1]["error"]
-
-
-SLOW_ECHO = """
-import sys, time
-from dsv4.echo import EchoStudio
-svg = EchoStudio.svg
-def slowly(self, *given, **settings):
-    time.sleep(0.05)
-    return svg(self, *given, **settings)
-EchoStudio.svg = slowly
-from app.cli import main
-sys.exit(main(["batch", "run", "jobs.jsonl", "-o", "out"]))
-"""
-
-
-def test_interrupting_a_batch_finishes_the_row_and_says_130(tmp_path, python, python_environment, capsys):
-    write_rows(tmp_path / "jobs.jsonl", 200)
-    environment = {**python_environment, "DSV4_MODEL": "echo"}
-    child = subprocess.Popen(
-        [python, "-c", SLOW_ECHO], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while not list((tmp_path / "out" / "files").glob("*.svg")) and child.poll() is None:
-        time.sleep(0.02)
-    child.send_signal(signal.SIGINT)
-    out, error = child.communicate(timeout=60)
-    assert child.returncode == 130, error
-    assert "Traceback" not in error and "left of 200" in out
-    assert main(["batch", "run", "jobs.jsonl", "-o", "out", "--quiet"]) == 0
-    assert len((tmp_path / "out" / "results.jsonl").read_text().splitlines()) == 200
 
 
 def test_a_reader_that_goes_away_is_no_error(python, python_environment):

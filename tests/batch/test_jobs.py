@@ -86,7 +86,7 @@ def test_what_is_not_json_is_a_row_with_a_fault(tmp_path, line):
 def test_a_line_without_end_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "j"
     path.write_bytes(b"x" * (BATCH_LINE_BYTES + 1))
-    with pytest.raises(InputError, match="line 1 is longer than 1,000,000 bytes"):
+    with pytest.raises(InputError, match="line 1 is longer than 8,000,000 bytes"):
         read_rows(path)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from PIL import Image
 
 from generation import read_provenance, save_gif, save_mp4, save_png, save_svg, save_webp
@@ -56,7 +58,6 @@ def test_a_sidecar_is_read_where_the_file_says_nothing(tmp_path):
 
 @pytest.mark.parametrize(("size", "played"), [((16, 24), (24, 16)), ((17, 23), (24, 18))])
 def test_an_mp4_plays_back_with_its_frames_rate_and_size(tmp_path, size, played):
-    import av
 
     frames = clip(6, *size)
     save_mp4(tmp_path / "clip.mp4", frames, fps=8)
@@ -157,3 +158,18 @@ def test_reading_says_what_is_wrong(tmp_path):
     (tmp_path / "bomb.svg").write_text(bomb)
     with pytest.raises(ValueError, match="can be read"):
         read_provenance(tmp_path / "bomb.svg")
+
+
+def test_one_clip_is_one_file_wherever_memory_lies(tmp_path):
+    """With frames that look ahead, about one clip in 300 was coded otherwise for no reason of its own."""
+    drawn = np.random.default_rng(0)
+    clips = [drawn.integers(0, 255, (4, 64, 64, 3), dtype=np.uint8) for _ in range(8)]
+    first: dict[int, bytes] = {}
+    for turn in range(20):
+        held = [np.zeros(int(drawn.integers(1, 300_000)), np.uint8) + turn for _ in range(int(drawn.integers(50)))]
+        assert len(held) < 50  # it only has to be there
+        for number, one in enumerate(clips):
+            content = save_mp4(tmp_path / "clip.mp4", one, fps=8).read_bytes()
+            assert first.setdefault(number, content) == content
+    with av.open(str(tmp_path / "clip.mp4")) as made:
+        assert {PictureType(frame.pict_type).name for frame in made.decode(video=0)} <= {"I", "P"}

@@ -1,0 +1,118 @@
+"""The last step of every verb: from tokens and frames to the results that people get, for one request or for many.
+
+Shape letters: F frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dsv4._parts import part
+from dsv4.pictures_in import open_pictures
+from dsv4.results import Reply, Svg, Usage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from dsv4.messages import Image
+    from dsv4.model_input import ModelInput
+    from dsv4.tokenizer import Tokenizer
+
+
+class Answer:
+    """Collects an answer token by token: keeps the thought apart and gives out only whole characters."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.opening, self.closing = tokenizer.id_of("<think>"), tokenizer.id_of("</think>")
+        self.written = 0
+        self.thought = ""
+        self._thinking = False
+        self._ids: list[int] = []
+        self._given = ""
+
+    def push(self, token: int) -> str:
+        """The text that this token adds, often one word, empty inside a thought."""
+        self.written += 1
+        if token == self.opening:
+            self._thinking = True
+        elif token == self.closing:
+            self._thinking, self.thought, self._ids = False, self.tokenizer.decode(self._ids), []
+        else:
+            self._ids.append(token)
+        if self._thinking or token == self.closing:
+            return ""
+        text = self.tokenizer.decode(self._ids)
+        if text.endswith("\ufffd"):  # the bytes of a character are still coming
+            return ""
+        delta, self._given = text[len(self._given) :], text
+        return delta
+
+    def reply(
+        self, text: str, given: ModelInput, *, cancelled: bool, max_tokens: int, made_by: Mapping[str, Any]
+    ) -> Reply:
+        """The whole answer, when `text` is all that was given out."""
+        stopped = "cancelled" if cancelled else "length" if self.written >= max_tokens else "end"
+        seen = sum(stop - start for start, stop in given.image_spans)
+        usage = Usage(read=given.length, written=self.written, pictures=seen)
+        return Reply(text=text.strip(), thought=self.thought, provenance=made_by, stopped=stopped, usage=usage)
+
+
+def closed_in_answers(tokenizer: Tokenizer) -> Any:
+    """The constraint of an answer: no control token and no token of a drawing."""
+    from dsv4.engine.constraint import Closed
+    from dsv4.tokenizer import CONTROLS
+
+    named = [name for name in CONTROLS if name not in ("<|eos|>", "<think>", "</think>")]
+    first = tokenizer.svg_offset
+    closed = [tokenizer.id_of(name) for name in named] + list(range(first, first + tokenizer.svg_size))
+    return Closed(closed, vocab_size=tokenizer.vocab_size)
+
+
+def well_formed(tokenizer: Tokenizer, max_tokens: int) -> Any:
+    """The constraint of a drawing: well-formed, inside its canvas, and closed after `max_tokens` at the latest."""
+    from dsv4.engine.constraint import RangeConstraint
+
+    return RangeConstraint(
+        part("generation.svg").SvgState(max_tokens=max_tokens),
+        offset=tokenizer.svg_offset,
+        size=tokenizer.svg_size,
+        vocab_size=tokenizer.vocab_size,
+        end=tokenizer.id_of("<|eos|>"),
+    )
+
+
+def drawn(local: Sequence[int], given: ModelInput, *, title: str, made_by: Mapping[str, Any]) -> Svg:
+    """A drawing from its tokens, counted from the first SVG token."""
+    svg = part("generation.svg")
+    raw = svg.partial(list(local))
+    usage = Usage(read=given.length, written=len(local))
+    return Svg(text=svg.rebuild(raw, title=title), raw=raw, provenance=made_by, usage=usage)
+
+
+def to_uint8(frames_3FHW: torch.Tensor) -> np.ndarray:
+    """Frames in -1..1, shape [3, F, H, W], as uint8 [F, H, W, 3]."""
+    scaled = ((frames_3FHW.float().clamp(-1, 1) + 1) * 127.5).round()
+    return scaled.permute(1, 2, 3, 0).byte().cpu().numpy()
+
+
+def enlarged(picture_HW3: np.ndarray, size: int) -> np.ndarray:
+    """A square picture at another size, by Lanczos; the same picture at its own."""
+    import numpy as np
+    from PIL import Image
+
+    if picture_HW3.shape[0] == size:
+        return picture_HW3
+    return np.asarray(Image.fromarray(picture_HW3).resize((size, size), Image.Resampling.LANCZOS))
+
+
+def first_frame_3HW(source: Image, side: int) -> torch.Tensor:
+    """A picture as the first frame of a clip, [3, side, side] in -1..1; raises InputError if it cannot be opened."""
+    import numpy as np
+    import torch
+
+    (opened,) = open_pictures([source])
+    pixels_HW3 = np.asarray(opened.convert("RGB").resize((side, side)), dtype=np.float32)
+    return torch.from_numpy(pixels_HW3 / 127.5 - 1).permute(2, 0, 1)
