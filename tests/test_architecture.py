@@ -27,7 +27,7 @@ LAYERS = (
     ("processor", "batch"),
     ("model", "data"),
     ("studio", "echo"),
-    ("eval",),
+    ("eval", "bench"),
     ("train",),
     ("__init__", "__main__"),
 )
