@@ -6,22 +6,30 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .advice import Advice as Advice
+    from .advice import advise as advise
     from .config import DeepEncoderConfig as DeepEncoderConfig
     from .deepencoder import DeepEncoder as DeepEncoder
     from .modes import MODES as MODES
     from .modes import Mode as Mode
     from .modes import get_mode as get_mode
+    from .overlay import draw_boxes as draw_boxes
+    from .overlay import draw_tiles as draw_tiles
     from .pictures import open_picture as open_picture
     from .views import Views as Views
     from .views import prepare as prepare
     from .views import tile_boxes as tile_boxes
 
 _HOME = {
+    "Advice": "advice",
+    "advise": "advice",
     "DeepEncoderConfig": "config",
     "DeepEncoder": "deepencoder",
     "MODES": "modes",
     "Mode": "modes",
     "get_mode": "modes",
+    "draw_boxes": "overlay",
+    "draw_tiles": "overlay",
     "open_picture": "pictures",
     "Views": "views",
     "prepare": "views",
