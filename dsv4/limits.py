@@ -39,7 +39,10 @@ HISTORY_MESSAGES = 200
 BATCH_ROWS = 50_000
 BATCH_LINE_BYTES = 1_000_000
 BATCH_ID_CHARACTERS = 200
-DOCUMENT_PAGES = 16
+DOCUMENT_PAGES = 16  # in one message
+READ_PAGES = 2000  # in one reading, where pages come one at a time
+SVG_BYTES = 512_000  # of a drawing that is looked at
+TURNS = (0, 90, 180, 270)  # degrees that pages can be turned by
 VIDEO_FRAMES = 4  # taken from a clip that is shown to the model
 
 

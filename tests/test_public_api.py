@@ -24,7 +24,7 @@ VERBS = {
 FUNCTIONS = {
     "dsv4.load": "(name=None)",
     "dsv4.messages.image": "(source)",
-    "dsv4.messages.document": "(source, *, pages=())",
+    "dsv4.messages.document": "(source, *, pages=(), turn=0)",
     "dsv4.messages.video": "(source, *, frames=4)",
     "dsv4.batch.run_batch": "(studio, jobs, *, out, retry_failed=False, on_row=None, cancelled=None)",
     "dsv4.batch.batch_status": "(out)",

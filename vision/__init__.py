@@ -10,11 +10,14 @@ if TYPE_CHECKING:
     from .advice import advise as advise
     from .config import DeepEncoderConfig as DeepEncoderConfig
     from .deepencoder import DeepEncoder as DeepEncoder
+    from .frames import clip_frames as clip_frames
+    from .frames import open_frames as open_frames
     from .modes import MODES as MODES
     from .modes import Mode as Mode
     from .modes import get_mode as get_mode
     from .overlay import draw_boxes as draw_boxes
     from .overlay import draw_tiles as draw_tiles
+    from .pdf import PdfFile as PdfFile
     from .pictures import open_picture as open_picture
     from .views import Views as Views
     from .views import prepare as prepare
@@ -30,6 +33,9 @@ _HOME = {
     "get_mode": "modes",
     "draw_boxes": "overlay",
     "draw_tiles": "overlay",
+    "PdfFile": "pdf",
+    "clip_frames": "frames",
+    "open_frames": "frames",
     "open_picture": "pictures",
     "Views": "views",
     "prepare": "views",

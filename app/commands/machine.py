@@ -15,7 +15,7 @@ from dsv4._parts import asset
 from ..settings import DEFAULTS, resolve
 
 NEEDED = ("torch", "torchvision", "numpy", "safetensors", "tokenizers", "timm", "open_clip_torch", "diffusers")
-NEEDED += ("transformers", "pillow", "gradio", "fastapi", "uvicorn", "av", "resvg-py", "defusedxml")
+NEEDED += ("transformers", "pillow", "gradio", "fastapi", "uvicorn", "av", "resvg-py", "defusedxml", "pypdfium2")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
