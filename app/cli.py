@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   dsv4 svg "red heart icon" -o heart.svg
   dsv4 image "a rocket above a red apple" -o scene.png --seed 7
   dsv4 video "a soccer ball bouncing" -o clip.mp4
+  dsv4 read paper.pdf --mode gundam -o paper.md
   dsv4 batch run jobs.jsonl -o results/
 """
 
@@ -77,6 +78,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(metavar="command", title="commands")
     _add_server(commands)
     _add_making(commands)
+    _add_reading(commands)
     _add_batch(commands)
     _add_research(commands)
     _add_machine(commands)
@@ -125,6 +127,23 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     video.add_argument("--first-frame", metavar="FILE", help="a picture that the clip begins with")
     _steps(video)
     _provenance(video)
+
+
+def _add_reading(commands: argparse._SubParsersAction) -> None:
+    read = _command(commands, "read", "read a document into markdown, page by page", "read:run")
+    read.add_argument("file", help="a PDF, TIFF, GIF, WebP or picture")
+    read.add_argument("-o", "--output", metavar="FILE", help="write here (.md, .txt or .json); without it, print")
+    read.add_argument("--mode", default="gundam", help="how closely pages are looked at (default gundam)")
+    read.add_argument("--tiles", type=int, help="at most so many tiles a page: 9 (default) or 6")
+    read.add_argument("--pages", metavar="LIST", help="only these, such as 1-3,7")
+    read.add_argument("--turn", type=int, default=0, help="turn every page clockwise by 90, 180 or 270 degrees")
+    read.add_argument("--task", default="markdown", help="markdown, ocr, text, figure, describe or locate")
+    read.add_argument("--find", default="", metavar="WORDS", help="what the task locate looks for")
+    read.add_argument("--boxes", metavar="FILE", help="also write pages and boxes here, as JSON")
+    read.add_argument("--overlay", metavar="DIR", help="also write every page with its boxes drawn in here")
+    read.add_argument("--max-tokens", type=int, default=4096, help="of one page (default 4096)")
+    _model(read)
+    _output_flags(read)
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:

@@ -88,6 +88,14 @@ def check_mode(mode: str) -> str:
     return mode
 
 
+def check_tiles(mode: str, tiles: int | None) -> Any:
+    """The row of the mode table with its limit of tiles, 9 or 6; raises InputError."""
+    try:
+        return part("vision").get_mode(check_mode(mode), tiles=tiles)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
 def check_count(what: str, things: Sequence[object], most: int) -> None:
     """Raise InputError when there are more than `most` of `what`."""
     if len(things) > most:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dsv4._parts import part
 from dsv4.errors import InputError
@@ -35,18 +35,32 @@ def open_pictures(shown: Iterable[Image | Document | Video]) -> list[PilImage]:
     return pictures
 
 
-def open_pages(document: Document, *, most: int, dpi: int | None = None) -> Iterator[tuple[int, PilImage]]:
+def open_pages(
+    document: Document, *, most: int, dpi: int | None = None, keep_going: bool = False
+) -> Iterator[tuple[int, PilImage | InputError]]:
     """(number, upright RGB picture) of a document's pages, one at a time, turned as the document says.
 
-    Raises InputError for what cannot be read, a page that is not there, or more than `most` pages.
+    With `keep_going` a page that cannot be drawn comes as the InputError that says why. Otherwise, and for what
+    cannot be read at all, a page that is not there, or more than `most` pages, it is raised.
     """
     pages = _pdf_pages(document, most, dpi) if document.source.suffix.lower() == ".pdf" else _many(document, most)
+    with closing(pages):
+        for number, page in _named(pages, keep_going):
+            if isinstance(page, ValueError) and not keep_going:
+                raise InputError(str(page)) from page
+            yield number, InputError(str(page)) if isinstance(page, ValueError) else turned(page, document.turn)
+
+
+def _named(pages: Iterator[tuple[int, Any]], keep_going: bool) -> Iterator[tuple[int, Any]]:
+    """The same pages; where the file itself breaks off behind a good one, the break stands for the next."""
+    number = 0
     try:
-        with closing(pages):
-            for number, page in pages:
-                yield number, turned(page, document.turn)
+        for number, page in pages:
+            yield number, page
     except ValueError as error:
-        raise InputError(str(error)) from error
+        if not keep_going or not number:
+            raise InputError(str(error)) from error
+        yield number + 1, error
 
 
 def turned(picture: PilImage, degrees: int) -> PilImage:
@@ -54,12 +68,17 @@ def turned(picture: PilImage, degrees: int) -> PilImage:
     return picture.rotate(-degrees, expand=True) if degrees else picture
 
 
-def _pdf_pages(document: Document, most: int, dpi: int | None) -> Iterator[tuple[int, PilImage]]:
+def _pdf_pages(document: Document, most: int, dpi: int | None) -> Iterator[tuple[int, PilImage | ValueError]]:
     with part("vision").PdfFile(document.source, **({"dpi": dpi} if dpi else {})) as pdf:
-        yield from pdf.pages(wanted_pages(document, pdf.count, most=most))
+        for number in wanted_pages(document, pdf.count, most=most):
+            try:
+                page = pdf.page(number)
+            except ValueError as error:
+                page = error
+            yield number, page
 
 
-def _many(document: Document, most: int) -> Iterator[tuple[int, PilImage]]:
+def _many(document: Document, most: int) -> Iterator[tuple[int, PilImage | ValueError]]:
     check_count("pages", document.pages, most)
     return part("vision").open_frames(document.source, document.pages, most=most)
 

@@ -18,6 +18,8 @@ VERBS = {
     "image": "(self, prompt, *, seed=0, size=128, steps=8, guidance=2.0, on_progress=None, cancelled=None)",
     "video": "(self, prompt, *, seconds=2.0, seed=0, steps=8, guidance=2.0, first_frame=None, on_progress=None, "
     "cancelled=None)",
+    "read": "(self, source, *, mode='gundam', pages=(), task='markdown', find='', tiles=None, max_tokens=4096, "
+    "on_page=None, cancelled=None)",
     "batch": "(self, jobs, *, out)",
 }
 
