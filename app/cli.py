@@ -200,6 +200,9 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_machine(commands: argparse._SubParsersAction) -> None:
+    bench = _command(commands, "bench", "measure this machine", "bench:run")
+    bench.add_argument("name", nargs="?", help="one of the measuring programs; without it they are listed")
+    bench.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="what the program itself takes")
     doctor = _command(commands, "doctor", "check that everything needed is here", "machine:doctor")
     models = _command(commands, "models", "list the models that can be loaded", "machine:models")
     config = _command(commands, "config", "settings")
