@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .advice import advise as advise
     from .config import DeepEncoderConfig as DeepEncoderConfig
     from .deepencoder import DeepEncoder as DeepEncoder
+    from .deepseek_vit import DeepSeekViT as DeepSeekViT
+    from .deepseek_vit import DeepSeekViTConfig as DeepSeekViTConfig
     from .frames import clip_frames as clip_frames
     from .frames import open_frames as open_frames
     from .modes import MODES as MODES
@@ -28,6 +30,8 @@ _HOME = {
     "advise": "advice",
     "DeepEncoderConfig": "config",
     "DeepEncoder": "deepencoder",
+    "DeepSeekViT": "deepseek_vit",
+    "DeepSeekViTConfig": "deepseek_vit",
     "MODES": "modes",
     "Mode": "modes",
     "get_mode": "modes",
