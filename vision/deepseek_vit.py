@@ -1,7 +1,7 @@
 """DeepSeek-ViT, the second eyes: any grid of patches, one token for 42 x 42 pixels, no modes and no tiles.
 
 N pictures, H rows and W columns of tokens, D core width, P width of the trunk, V tokens of a whole picture.
-Sources: DeepSeek-V4.1-Flash (arXiv 2609.19969), the names in its checkpoint (`vision.*`, `aligner.*`), timm for the rest.
+Sources: DeepSeek-V4.1-Flash (arXiv 2609.19969), names in its checkpoint (`vision.*`, `aligner.*`), timm for the rest.
 """
 
 from __future__ import annotations
