@@ -145,6 +145,14 @@ def _add_reading(commands: argparse._SubParsersAction) -> None:
     _model(read)
     _output_flags(read)
 
+    modes = _command(commands, "modes", "what a picture costs in each mode, and which is enough", "modes:run")
+    modes.add_argument("file", help="a picture, or a document, whose first page is taken")
+    modes.add_argument("--kind", help="slides, book, report, newspaper or any: says which mode is enough")
+    modes.add_argument("--mode", default="gundam", help="the mode whose tiles are drawn (default gundam)")
+    modes.add_argument("--tiles", type=int, help="at most so many tiles: 9 (default) or 6")
+    modes.add_argument("--draw", metavar="FILE", help="write the picture with its tiles here (.png or .webp)")
+    modes.add_argument("--json", action="store_true", help="print one JSON object")
+
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
     batch = _command(commands, "batch", "many rows of work from a JSONL file, restartable")

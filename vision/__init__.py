@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .advice import EDIT_DISTANCE as EDIT_DISTANCE
     from .advice import Advice as Advice
     from .advice import advise as advise
     from .config import DeepEncoderConfig as DeepEncoderConfig
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Advice": "advice",
+    "EDIT_DISTANCE": "advice",
     "advise": "advice",
     "DeepEncoderConfig": "config",
     "DeepEncoder": "deepencoder",
