@@ -24,6 +24,7 @@ EXAMPLES = """examples:
   dsv4 svg "red heart icon" -o heart.svg
   dsv4 image "a rocket above a red apple" -o scene.png --seed 7
   dsv4 video "a soccer ball bouncing" -o clip.mp4
+  dsv4 read paper.pdf --mode gundam -o paper.md
   dsv4 batch run jobs.jsonl -o results/
   source <(dsv4 completion bash)
 """
@@ -78,6 +79,7 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(metavar="command", title="commands")
     _add_server(commands)
     _add_making(commands)
+    _add_reading(commands)
     _add_batch(commands)
     _add_research(commands)
     _add_core(commands)
@@ -127,6 +129,31 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     video.add_argument("--first-frame", metavar="FILE", help="a picture that the clip begins with")
     _steps(video)
     _provenance(video)
+
+
+def _add_reading(commands: argparse._SubParsersAction) -> None:
+    read = _command(commands, "read", "read a document into markdown, page by page", "read:run")
+    read.add_argument("file", help="a PDF, TIFF, GIF, WebP or picture")
+    read.add_argument("-o", "--output", metavar="FILE", help="write here (.md, .txt or .json); without it, print")
+    read.add_argument("--mode", default="gundam", help="how closely pages are looked at (default gundam)")
+    read.add_argument("--tiles", type=int, help="at most so many tiles a page: 9 (default) or 6")
+    read.add_argument("--pages", metavar="LIST", help="only these, such as 1-3,7")
+    read.add_argument("--turn", type=int, default=0, help="turn every page clockwise by 90, 180 or 270 degrees")
+    read.add_argument("--task", default="markdown", help="markdown, ocr, text, figure, describe or locate")
+    read.add_argument("--find", default="", metavar="WORDS", help="what the task locate looks for")
+    read.add_argument("--boxes", metavar="FILE", help="also write pages and boxes here, as JSON")
+    read.add_argument("--overlay", metavar="DIR", help="also write every page with its boxes drawn in here")
+    read.add_argument("--max-tokens", type=int, default=4096, help="of one page (default 4096)")
+    _model(read)
+    _output_flags(read)
+
+    modes = _command(commands, "modes", "what a picture costs in each mode, and which is enough", "modes:run")
+    modes.add_argument("file", help="a picture, or a document, whose first page is taken")
+    modes.add_argument("--kind", help="slides, book, report, newspaper or any: says which mode is enough")
+    modes.add_argument("--mode", default="gundam", help="the mode whose tiles are drawn (default gundam)")
+    modes.add_argument("--tiles", type=int, help="at most so many tiles: 9 (default) or 6")
+    modes.add_argument("--draw", metavar="FILE", help="write the picture with its tiles here (.png or .webp)")
+    modes.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_batch(commands: argparse._SubParsersAction) -> None:
@@ -201,8 +228,8 @@ def _add_core(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_machine(commands: argparse._SubParsersAction) -> None:
-    bench = _command(commands, "bench", "measure this machine, in a checkout", "machine:bench")
-    bench.add_argument("name", nargs="?", help="one of the programs in bench/; without it they are listed")
+    bench = _command(commands, "bench", "measure this machine", "bench:run")
+    bench.add_argument("name", nargs="?", help="one of the measuring programs; without it they are listed")
     bench.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="what the program itself takes")
     completion = _command(commands, "completion", "complete commands with the Tab key", "shell:completion")
     completion.add_argument("shell", nargs="?", help="bash, zsh or fish; by default the one of $SHELL")

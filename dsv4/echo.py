@@ -18,8 +18,10 @@ from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply
 
 if TYPE_CHECKING:
     import numpy as np
+    from PIL.Image import Image as PilImage
 
     from dsv4.messages import Document, Image, Message, Video
+    from dsv4.reading import Page, ReadStream, Stopped
 
 Cancelled = Callable[[], bool] | None
 OnProgress = Callable[[Progress], None] | None
@@ -137,6 +139,34 @@ class EchoStudio:
         made_by = self._provenance("video", text, seed, seconds=seconds, steps=steps, guidance=guidance)
         return Clip(frames=frames_FHW3, fps=limits.CLIP_FPS, provenance=made_by)
 
+    def read(
+        self,
+        source: Document | Image,
+        *,
+        mode: str = "gundam",
+        pages: tuple[int, ...] = (),
+        task: str = "markdown",
+        find: str = "",
+        tiles: int | None = None,
+        max_tokens: int = 4096,
+        on_page: Callable[[Page, PilImage], None] | None = None,
+        cancelled: Cancelled = None,
+    ) -> ReadStream:
+        """Say how large each page is and what it would cost, with one box around its middle."""
+        from dsv4.reading import ReadStream, check_task, with_pages
+
+        limits.check_numbers(max_tokens=max_tokens)
+        chosen = limits.check_tiles(mode, tiles)
+        check_task(task, find)
+
+        def write(picture: PilImage, stop: Callable[[], bool]) -> _EchoPage:
+            cost = chosen.num_tokens(*picture.size)
+            words = [f"A page of {picture.width} x {picture.height},", f"{cost} tokens", f"in mode {mode}."]
+            return _EchoPage(["<|ref|>middle<|/ref|><|det|>[[250, 250, 749, 749]]<|/det|>", *words], cost, stop)
+
+        made_by = self._provenance("read", find or task, 0, mode=mode, what=task, max_tokens=max_tokens)
+        return ReadStream(with_pages(source, pages), write, provenance=made_by, on_page=on_page, cancelled=cancelled)
+
     def batch(
         self, jobs: str | PathLike[str] | Iterable[Mapping[str, Any]], *, out: str | PathLike[str]
     ) -> BatchReport:
@@ -147,6 +177,24 @@ class EchoStudio:
 
     def _provenance(self, task: str, prompt: str, seed: int, **settings: float | str) -> dict[str, Any]:
         return {"task": task, "prompt": prompt, "seed": seed, "model": self.name, "settings": settings}
+
+
+class _EchoPage:
+    """The pieces of an echoed page."""
+
+    def __init__(self, words: list[str], cost: int, stop: Callable[[], bool]) -> None:
+        self.raw, self.usage, self._words, self._stop = "", Usage(read=cost, pictures=cost), words, stop
+        self.stopped: Stopped = "end"
+
+    def __iter__(self) -> Iterator[str]:
+        for word in self._words:
+            if self._stop():
+                self.stopped = "cancelled"
+                return
+            piece = f" {word}" if self.raw else word
+            self.raw += piece
+            yield piece
+        self.usage = Usage(read=self.usage.read, written=len(self._words), pictures=self.usage.pictures)
 
 
 def _steps(total: int, on_progress: OnProgress, cancelled: Cancelled, preview: Callable[[int], Any]) -> None:

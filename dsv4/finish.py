@@ -60,12 +60,13 @@ class Answer:
         return Reply(text=text.strip(), thought=self.thought, provenance=made_by, stopped=stopped, usage=usage)
 
 
-def closed_in_answers(tokenizer: Tokenizer) -> Any:
-    """The constraint of an answer: no control token and no token of a drawing."""
+def closed_in_answers(tokenizer: Tokenizer, *, thinking: bool = True) -> Any:
+    """The constraint of an answer: no token of a drawing, and no control token but those of a thought."""
     from dsv4.engine.constraint import Closed
     from dsv4.tokenizer import CONTROLS
 
-    named = [name for name in CONTROLS if name not in ("<|eos|>", "<think>", "</think>")]
+    open_to_it = ("<|eos|>", "<think>", "</think>") if thinking else ("<|eos|>",)
+    named = [name for name in CONTROLS if name not in open_to_it]
     first = tokenizer.svg_offset
     closed = [tokenizer.id_of(name) for name in named] + list(range(first, first + tokenizer.svg_size))
     return Closed(closed, vocab_size=tokenizer.vocab_size)

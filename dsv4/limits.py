@@ -40,7 +40,10 @@ BATCH_ROWS = 50_000
 BATCH_LINE_BYTES = 8_000_000  # a row may hold its pictures
 BATCH_ID_CHARACTERS = 200
 BATCH_WORKERS = 64
-DOCUMENT_PAGES = 16
+DOCUMENT_PAGES = 16  # in one message
+READ_PAGES = 2000  # in one reading, where pages come one at a time
+SVG_BYTES = 512_000  # of a drawing that is looked at
+TURNS = (0, 90, 180, 270)  # degrees that pages can be turned by
 VIDEO_FRAMES = 4  # taken from a clip that is shown to the model
 
 
@@ -84,6 +87,14 @@ def check_mode(mode: str) -> str:
     if not isinstance(mode, str) or mode not in modes:
         raise unknown("mode", mode, modes)
     return mode
+
+
+def check_tiles(mode: str, tiles: int | None) -> Any:
+    """The row of the mode table with its limit of tiles, 9 or 6; raises InputError."""
+    try:
+        return part("vision").get_mode(check_mode(mode), tiles=tiles)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def check_count(what: str, things: Sequence[object], most: int) -> None:

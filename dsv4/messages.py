@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from dsv4.errors import InputError, unknown
-from dsv4.limits import VIDEO_FRAMES
+from dsv4.limits import TURNS, VIDEO_FRAMES
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
 ROLES = ("user", "assistant", "system")
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg")
+DOCUMENT_SUFFIXES = (".pdf", ".tif", ".tiff", ".gif", ".webp", ".png", ".jpg", ".jpeg", ".bmp")
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".gif")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +39,20 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Document:
-    """Pages of a PDF or of a many-page picture; `pages` counts from 1, empty means from the first one on."""
+    """Pages of a PDF or of a many-page picture; `pages` counts from 1, empty means from the first one on.
+
+    `turn` turns every page clockwise by 0, 90, 180 or 270 degrees, for scans that lie on their side.
+    """
 
     source: Path
     pages: tuple[int, ...] = ()
+    turn: int = 0
 
     def __post_init__(self) -> None:
         if any(isinstance(page, bool) or not isinstance(page, int) or page < 1 for page in self.pages):
             raise InputError(f"pages are whole numbers from 1, got {list(self.pages)}")
+        if self.turn not in TURNS:
+            raise InputError(f"a page can be turned by {', '.join(map(str, TURNS))} degrees, not {self.turn!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +108,17 @@ def image(source: str | PathLike[str] | bytes | PilImage) -> Image:
     raise InputError(f"a picture is a path, the bytes of a file or a PIL image, got {type(source).__name__}")
 
 
-def document(source: str | PathLike[str], *, pages: tuple[int, ...] = ()) -> Document:
-    """A PDF or many-page TIFF for `Studio.chat`; `pages` counts from 1."""
-    return Document(source=_existing(source, "document", (".pdf", ".tif", ".tiff")), pages=tuple(pages))
+def document(source: str | PathLike[str], *, pages: tuple[int, ...] = (), turn: int = 0) -> Document:
+    """A PDF, a many-page TIFF, the frames of a GIF or WebP, or one scan; `pages` counts from 1.
+
+    `turn` turns every page clockwise by that many degrees: 0, 90, 180 or 270.
+    """
+    return Document(source=_existing(source, "document", DOCUMENT_SUFFIXES), pages=tuple(pages), turn=turn)
 
 
 def video(source: str | PathLike[str], *, frames: int = 4) -> Video:
     """A clip for `Studio.chat`; `frames` of it are looked at."""
-    return Video(source=_existing(source, "video", (".mp4", ".webm", ".mov", ".mkv", ".gif")), frames=frames)
+    return Video(source=_existing(source, "video", VIDEO_SUFFIXES), frames=frames)
 
 
 def _existing(source: str | PathLike[str], kind: str, suffixes: tuple[str, ...]) -> Path:

@@ -45,6 +45,11 @@ class Processor:
         counts = tuple(view.tokens for view in views)
         return self._input(chat_ids(self.tokenizer, words, image_tokens=counts), views, counts)
 
+    def page(self, prompt: str, picture: Pixels, mode: Any) -> ModelInput:
+        """A question about one opened page, in a row of the mode table."""
+        view = _prepare(part("vision"), picture, mode)
+        return self._input(chat_ids(self.tokenizer, prompt, image_tokens=(view.tokens,)), (view,), (view.tokens,))
+
     def svg(self, prompt: str) -> ModelInput:
         """A request for an SVG."""
         return self._input(svg_ids(self.tokenizer, one_line(prompt)))

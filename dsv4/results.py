@@ -23,6 +23,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "svg": (".svg", ".png"),
     "image": (".png", ".webp"),
     "video": (".mp4", ".gif", ".webp"),
+    "read": (".md", ".txt", ".json"),
 }
 SVG_PNG_SIZE = 512  # side of an SVG that is saved as PNG, in pixels
 
@@ -196,7 +197,7 @@ class ChatStream:
 
 
 def check_output(path: str | os.PathLike[str], kind: str) -> Path:
-    """The path, if a result of `kind` (chat, svg, image, video) can be written there; else InputError.
+    """The path, if a result of `kind` (chat, svg, image, video, read) can be written there; else InputError.
 
     Nothing is left behind, so it can be asked before an expensive run.
     """

@@ -1,4 +1,4 @@
-"""The studio: one model behind five verbs, each taking a prompt and giving a value that can be saved."""
+"""The studio: one model behind six verbs, each taking a prompt and giving a value that can be saved."""
 
 from __future__ import annotations
 
@@ -18,20 +18,24 @@ from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from PIL.Image import Image as PilImage
 
     from dsv4.messages import Document, Image, Message, Video
     from dsv4.model import Model
+    from dsv4.reading import Page, ReadStream
     from dsv4.together import Together
 
 Cancelled = Callable[[], bool] | None
 OnProgress = Callable[[Progress], None] | None
 
 SHIPPED = ("nano",)
+# What a model of ours is asked for a task of reading; tasks that need grounding are for models trained on it.
+ASKED = {task: "What does it say?" for task in ("markdown", "ocr", "text")} | {"describe": "What is in this picture?"}
 PREVIEW_EVERY = 16  # SVG tokens between two previews
 
 
 class Studio:
-    """A loaded model with `chat`, `svg`, `image`, `video` and `batch`."""
+    """A loaded model with `chat`, `read`, `svg`, `image`, `video` and `batch`."""
 
     def __init__(self, model: Model, *, name: str, fingerprint: str) -> None:
         from dsv4.processor import Processor
@@ -154,6 +158,42 @@ class Studio:
         frames = self._flow(ids_BT, (count, side, side), seed, steps, guidance, first, on_progress, cancelled)
         made_by = self._made_by("video", prompt, seed, seconds=seconds, steps=steps, guidance=guidance)
         return Clip(frames=frames, fps=limits.CLIP_FPS, provenance=made_by)
+
+    def read(
+        self,
+        source: Document | Image,
+        *,
+        mode: str = "gundam",
+        pages: tuple[int, ...] = (),
+        task: str = "markdown",
+        find: str = "",
+        tiles: int | None = None,
+        max_tokens: int = 4096,
+        on_page: Callable[[Page, PilImage], None] | None = None,
+        cancelled: Cancelled = None,
+    ) -> ReadStream:
+        """Read a document page by page; iterate for the text as it comes. `dsv4.reading` says what a page holds."""
+        from dsv4.ocr.writer import TokenWriter
+        from dsv4.reading import ReadStream, check_task, with_pages
+
+        limits.check_numbers(max_tokens=max_tokens)
+        chosen, asked = limits.check_tiles(mode, tiles), ASKED[check_task(task, find, tuple(ASKED))]
+
+        def write(picture: PilImage, stop: Callable[[], bool]) -> TokenWriter:
+            given = self.processor.page(asked, picture, chosen)
+            closed = closed_in_answers(self.model.tokenizer, thinking=False)
+            tokens = self._generate(self.model.embed(given), max_tokens, 0.0, 0, closed, stop)
+            return TokenWriter(
+                tokens,
+                self.model.tokenizer.decode,
+                max_tokens=max_tokens,
+                read=given.length,
+                pictures=given.views[0].tokens,
+                cancelled=stop,
+            )
+
+        made_by = self._made_by("read", asked, 0, mode=mode, what=task, max_tokens=max_tokens)
+        return ReadStream(with_pages(source, pages), write, provenance=made_by, on_page=on_page, cancelled=cancelled)
 
     def batch(
         self, jobs: str | PathLike[str] | Iterable[Mapping[str, Any]], *, out: str | PathLike[str]

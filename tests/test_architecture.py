@@ -20,15 +20,15 @@ FILE_LINES, FUNCTION_LINES = 500, 60
 # Inside dsv4 an import points to a lower line of this table, or stays inside its own folder.
 LAYERS = (
     ("_parts", "errors"),
-    ("limits", "ops"),
+    ("limits", "ops", "grounding"),
     ("messages", "model_input"),
     ("pictures_in", "results", "tokenizer", "core", "quant"),
-    ("chat_format", "checkpoint", "engine"),
+    ("chat_format", "checkpoint", "engine", "reading"),
     ("processor", "batch"),
     ("model", "data", "finish"),
-    ("together",),
+    ("together", "ocr"),
     ("studio", "echo"),
-    ("eval",),
+    ("eval", "bench"),
     ("train",),
     ("__init__", "__main__"),
 )

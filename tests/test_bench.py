@@ -16,3 +16,17 @@ def test_every_verb_is_timed(python, python_environment):
     assert [line["verb"] for line in lines[1:]] == ["load", "chat", "svg", "image", "video"]
     assert all(0 < line["median"] <= line["slowest"] for line in lines[2:])
     assert lines[0]["cores"] >= 1
+
+
+def test_the_eyes_are_measured_beside_another_port(python, python_environment, tmp_path):
+    lines = tmp_path / "rows.jsonl"
+    command = [python, "-m", "dsv4", "bench", "vision", "--against", "transformers", "--size", "micro", "--runs", "1"]
+    command += ["--modes", "tiny,small", "--jsonl", str(lines)]
+    run = subprocess.run(command, env=python_environment, capture_output=True, text=True, check=True, timeout=120)
+    table = [row.split("|") for row in run.stdout.splitlines()[1:]]
+    assert [row[0].strip() for row in table] == ["mode", "tiny", "small"] and len({len(row) for row in table}) == 1
+    listed = subprocess.run([python, "-m", "dsv4", "bench"], env=python_environment, capture_output=True, text=True)
+    assert {line.split()[0] for line in listed.stdout.splitlines()} >= {"verbs", "vision"}
+    rows = [json.loads(line) for line in lines.read_text().splitlines()]
+    assert [row["tokens"] for row in rows] == [73, 111]
+    assert all(0 <= row["apart"] <= 3e-6 and row["ours"][0][0] > 0 and row["peer"][0][0] > 0 for row in rows)

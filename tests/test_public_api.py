@@ -18,13 +18,15 @@ VERBS = {
     "image": "(self, prompt, *, seed=0, size=128, steps=8, guidance=2.0, on_progress=None, cancelled=None)",
     "video": "(self, prompt, *, seconds=2.0, seed=0, steps=8, guidance=2.0, first_frame=None, on_progress=None, "
     "cancelled=None)",
+    "read": "(self, source, *, mode='gundam', pages=(), task='markdown', find='', tiles=None, max_tokens=4096, "
+    "on_page=None, cancelled=None)",
     "batch": "(self, jobs, *, out)",
 }
 
 FUNCTIONS = {
     "dsv4.load": "(name=None)",
     "dsv4.messages.image": "(source)",
-    "dsv4.messages.document": "(source, *, pages=())",
+    "dsv4.messages.document": "(source, *, pages=(), turn=0)",
     "dsv4.messages.video": "(source, *, frames=4)",
     "dsv4.batch.run_batch": "(studio, jobs, *, out, retry_failed=False, on_row=None, cancelled=None, seed=None, "
     "batch_size=None, backend='local', workers=None, local_files=True)",

@@ -6,22 +6,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .advice import EDIT_DISTANCE as EDIT_DISTANCE
+    from .advice import Advice as Advice
+    from .advice import advise as advise
     from .config import DeepEncoderConfig as DeepEncoderConfig
     from .deepencoder import DeepEncoder as DeepEncoder
+    from .deepseek_vit import DeepSeekViT as DeepSeekViT
+    from .deepseek_vit import DeepSeekViTConfig as DeepSeekViTConfig
+    from .frames import clip_frames as clip_frames
+    from .frames import open_frames as open_frames
     from .modes import MODES as MODES
     from .modes import Mode as Mode
     from .modes import get_mode as get_mode
+    from .overlay import draw_boxes as draw_boxes
+    from .overlay import draw_tiles as draw_tiles
+    from .pdf import PdfFile as PdfFile
     from .pictures import open_picture as open_picture
     from .views import Views as Views
     from .views import prepare as prepare
     from .views import tile_boxes as tile_boxes
 
 _HOME = {
+    "Advice": "advice",
+    "EDIT_DISTANCE": "advice",
+    "advise": "advice",
     "DeepEncoderConfig": "config",
     "DeepEncoder": "deepencoder",
+    "DeepSeekViT": "deepseek_vit",
+    "DeepSeekViTConfig": "deepseek_vit",
     "MODES": "modes",
     "Mode": "modes",
     "get_mode": "modes",
+    "draw_boxes": "overlay",
+    "draw_tiles": "overlay",
+    "PdfFile": "pdf",
+    "clip_frames": "frames",
+    "open_frames": "frames",
     "open_picture": "pictures",
     "Views": "views",
     "prepare": "views",

@@ -6,7 +6,8 @@ V tokens of a whole picture. Source: DeepSeek-OCR (arXiv 2510.18234), section 3.
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from .config import DeepEncoderConfig
 from .modes import STRIDE
 from .quick_import import without_compiler
+from .released import check_fit, read_eyes
 from .sam import build_sam
 from .views import Views
 
@@ -68,7 +70,23 @@ class DeepEncoder(nn.Module):
         self.projector = nn.Linear(2 * config.clip_width, config.out_dim)
         self.image_newline = nn.Parameter(torch.empty(config.out_dim))
         self.view_separator = nn.Parameter(torch.empty(config.out_dim))
-        _fresh(self)
+        if not self.projector.weight.is_meta:
+            _fresh(self)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, dtype: torch.dtype | None = None) -> Self:
+        """The eyes of a folder in DeepSeek-OCR's layout, ready for use; its language part is not read.
+
+        One file or shards of safetensors; `dtype` None keeps the file's. Raises ValueError for what is missing,
+        broken, unknown or of a wrong shape.
+        """
+        config, tensors = read_eyes(folder, dtype=dtype)
+        with torch.device("meta"):
+            encoder = cls(config)
+        wanted = {name: tuple(value.shape) for name, value in encoder.state_dict().items()}
+        check_fit(wanted, {name: tuple(value.shape) for name, value in tensors.items()})
+        encoder.load_state_dict(tensors, assign=True)
+        return encoder.eval()
 
     def forward(self, views: Views) -> Tensor:
         """All tokens of one prepared picture, [V, D] with V = `views.tokens`: tiles, whole view, separator."""
@@ -98,11 +116,15 @@ class DeepEncoder(nn.Module):
         shape = tuple(pixels_N3SS.shape)
         if len(shape) != 4 or shape[1] != 3 or shape[2] % STRIDE or shape[3] % STRIDE:
             raise ValueError(f"pixels must have shape [N, 3, H, W] with sides in steps of {STRIDE}, got {list(shape)}")
+        rows, columns = shape[2] // STRIDE, shape[3] // STRIDE
+        return self.projector(self.features(pixels_N3SS)).unflatten(1, (rows, columns))
+
+    def features(self, pixels_N3SS: Tensor) -> Tensor:
+        """What the projector reads, [N, H*W, 2P]: an embedding of every cell that knows no language model."""
         detail_NPHW = self.compress(pixels_N3SS)
         detail_NGP = detail_NPHW.flatten(2).transpose(1, 2)
         # CLIP first, SAM second: the projector of released weights was trained on this order.
-        both = torch.cat([self.clip(detail_NPHW), detail_NGP], dim=-1)
-        return self.projector(both).unflatten(1, detail_NPHW.shape[2:])
+        return torch.cat([self.clip(detail_NPHW), detail_NGP], dim=-1)
 
     def compress(self, pixels_N3SS: Tensor) -> Tensor:
         """SAM and the two convolutions, [N, P, S/64, S/64]."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 
 STRIDE = 64  # pixels of a side that become one feature: patches of 16, then two convolutions of stride 2
+TILE_LIMITS = (9, 6)  # of the published class, and of servers that are short of memory
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,13 @@ class Mode:
         columns, rows = self.tile_grid(width, height)
         return columns * rows * (self.tile // STRIDE) ** 2 + self.cells**2
 
+    def valid_tokens(self, width: int, height: int) -> int:
+        """Of the paper's count, the features that show picture and not padding."""
+        tiles = self.paper_tokens(width, height) - self.cells**2
+        if self.stretch:
+            return tiles + self.cells**2
+        return tiles + math.ceil(self.cells**2 * min(width, height) / max(width, height))
+
 
 MODES: dict[str, Mode] = {
     mode.name: mode
@@ -79,10 +88,23 @@ MODES: dict[str, Mode] = {
 }
 
 
-def get_mode(name: str | Mode) -> Mode:
-    """The row called `name`, in any case; a `Mode` is given back. Raises ValueError that names the nearest."""
-    if isinstance(name, Mode):
-        return name
+def get_mode(name: str | Mode, *, tiles: int | None = None) -> Mode:
+    """The row called `name`, in any case; a `Mode` is given back. `tiles` is the most tiles it may cut: 9 or 6.
+
+    Raises ValueError that names the nearest, and for a limit that is neither, or where there are no tiles.
+    """
+    mode = name if isinstance(name, Mode) else _row(name)
+    if tiles is None:
+        return mode
+    if tiles not in TILE_LIMITS:
+        raise ValueError(f"the most tiles are {' or '.join(map(str, TILE_LIMITS))}, got {tiles}")
+    if not mode.tile:
+        cut = [row.name for row in MODES.values() if row.tile]
+        raise ValueError(f"mode '{mode.name}' has no tiles to limit; those with tiles are {', '.join(cut)}")
+    return dataclasses.replace(mode, max_tiles=tiles)
+
+
+def _row(name: str) -> Mode:
     key = str(name).strip().lower()
     if key not in MODES:
         near = difflib.get_close_matches(key, MODES, n=1)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 64_000_000  # looked up in the header, before anything is decoded
-MAX_RATIO = 100  # longer side by shorter side: beyond this nothing is left to see after scaling
+MAX_JPEG_PIXELS = 4 * MAX_PIXELS  # a JPEG can be decoded at half size or less, so a larger one is still read
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "ICO")
+MOST_DEFLATED = 1040  # how many bytes one byte of a PNG's data can unfold into, by the bounds of deflate
+_LEAST_BITS = {"RGB": 24, "RGBA": 32, "LA": 16, "I;16": 16, "I;16B": 16}
 _NAMED = "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF"
 
 
@@ -21,57 +24,69 @@ def open_picture(source: str | os.PathLike[str] | bytes | Image) -> Image:
     """An upright RGB picture from a path, the bytes of a file, or a Pillow image; of an animation, the first frame.
 
     Transparency lies on white, CMYK goes through its colour profile, and deeper grey is scaled to eight bits.
-    Raises ValueError, in one line, for what is missing, no picture, broken, too large or too narrow.
+    A JPEG of up to four times the limit is read at half its size. Raises ValueError, in one line, for what is missing,
+    no picture, broken or too large.
     """
     from PIL import Image as pil
 
     name = "the picture" if isinstance(source, bytes | pil.Image) else f"'{source}'"
     if isinstance(source, pil.Image):
-        _check_size(source.size, name)
-        return _as_seen(source, name)
+        check_size(source.size, name)
+        return as_seen(source, name)
     try:
-        with _opened(source, name) as file:
-            _check_size(file.size, name)
-            return _as_seen(file, name)
+        with opened(source, name) as file:
+            return as_seen(file, name)
     except pil.DecompressionBombError as error:
         raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels, the most that is read") from error
 
 
-def _opened(source: str | os.PathLike[str] | bytes, name: str) -> Image:
+def opened(source: str | os.PathLike[str] | bytes, name: str) -> Image:
+    """The file with its header read and its size found to be allowed; nothing is decoded yet."""
     from PIL import Image as pil
 
     if isinstance(source, bytes):
         place: io.BytesIO | Path = io.BytesIO(source)
+        length = len(source)
     else:
         place = Path(source)
         if not place.exists():
             raise ValueError(f"there is no file {name}")
         if not place.is_file():
             raise ValueError(f"{name} is not a file")
+        length = place.stat().st_size
     pil.init()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", pil.DecompressionBombWarning)  # our own limit is lower, and an error
-            return pil.open(place, formats=[kind for kind in FORMATS if kind in pil.OPEN])
+            file = pil.open(place, formats=[kind for kind in FORMATS if kind in pil.OPEN])
+    except pil.DecompressionBombError as error:
+        raise ValueError(f"{name} has more than {MAX_PIXELS:,} pixels, the most that is read") from error
     except pil.UnidentifiedImageError as error:
         raise ValueError(f"{name} is not a picture that can be read ({_NAMED})") from error
-    except OSError as error:
-        raise ValueError(f"{name} cannot be read: {error.strerror or error}") from error
+    except (OSError, SyntaxError, struct.error) as error:
+        raise ValueError(f"{name} cannot be read: {getattr(error, 'strerror', None) or _one_line(error)}") from error
+    width, height = file.size
+    if file.format == "JPEG" and MAX_PIXELS < width * height <= MAX_JPEG_PIXELS:
+        file.draft("RGB", (width // 2, height // 2))
+    check_size(file.size, name)
+    if file.format == "PNG" and width * height * _LEAST_BITS.get(file.mode, 1) > 8 * MOST_DEFLATED * length:
+        raise ValueError(
+            f"{name} is broken: it claims {width} x {height} pixels, and {length:,} bytes cannot hold them"
+        )
+    return file
 
 
-def _check_size(size: tuple[int, int], name: str) -> None:
+def check_size(size: tuple[int, int], name: str) -> None:
+    """ValueError unless there are pixels, and not too many."""
     width, height = size
     if min(size) < 1:
         raise ValueError(f"{name} has no pixels ({width} x {height})")
     if width * height > MAX_PIXELS:
         raise ValueError(f"{name} has {width} x {height} pixels; at most {MAX_PIXELS:,} are read, so scale it down")
-    if max(size) > MAX_RATIO * min(size):
-        raise ValueError(f"{name} is {width} x {height}: a side may be at most {MAX_RATIO} times the other, so crop it")
 
 
-def _as_seen(picture: Image, name: str) -> Image:
-    import struct
-
+def as_seen(picture: Image, name: str) -> Image:
+    """A decoded, upright RGB copy; ValueError when the data is broken."""
     from PIL import ImageOps
 
     try:
@@ -89,10 +104,10 @@ def _rgb(picture: Image) -> Image:
         return picture.copy()
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         return _eight_bits(picture).convert("RGB")
-    if picture.mode == "CMYK":
+    if picture.mode in ("CMYK", "LAB"):
         return _through_profile(picture)
     if "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
-        seen = picture.convert("RGBA")
+        seen = (picture.convert("LA") if picture.mode == "La" else picture).convert("RGBA")
         white = pil.new("RGBA", seen.size, (255, 255, 255, 255))
         return pil.alpha_composite(white, seen).convert("RGB")
     return picture.convert("RGB")
@@ -116,19 +131,21 @@ def _eight_bits(picture: Image) -> Image:
 
 
 def _through_profile(picture: Image) -> Image:
+    """CMYK by the profile it carries, if that is one, and by plain arithmetic otherwise; LAB by its definition."""
     from PIL import ImageCms
 
     profile = picture.info.get("icc_profile")
-    if profile:
-        try:
-            turned = ImageCms.profileToProfile(
-                picture, ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB"), outputMode="RGB"
-            )
-        except (ImageCms.PyCMSError, OSError):
-            turned = None  # a broken profile is no reason to refuse the picture
-        if turned is not None:
-            return turned
-    return picture.convert("RGB")
+    try:
+        if picture.mode == "LAB":
+            own: Any = ImageCms.createProfile("LAB")
+        elif profile:
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        else:
+            return picture.convert("RGB")
+        turned = ImageCms.profileToProfile(picture, own, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError):
+        turned = None  # a broken profile is no reason to refuse the picture
+    return turned if turned is not None else picture.convert("RGB")
 
 
 def _one_line(error: Exception) -> str:

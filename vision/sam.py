@@ -1,6 +1,6 @@
-"""The first trunk: timm's SAM-ViT, with its relative positions folded into queries and keys.
+"""The first trunk: timm's SAM-ViT, with windows cut behind the projection and relative positions folded into the keys.
 
-B batch (of windows), H rows, W columns, N = H*W places, C width, A heads, E head width.
+B batch (of windows), H rows, W columns, N = H*W places, C width, A heads, E head width, S side of a window.
 Sources: SAM (arXiv 2304.02643); decomposed relative positions: MViTv2 (arXiv 2112.01526).
 """
 
@@ -17,6 +17,7 @@ from .config import DeepEncoderConfig
 from .quick_import import without_compiler
 
 _EPS = 1e-6  # SAM's; timm's own default of 1e-5 would change released weights' features without a sound
+QUERIES = 1024  # places that attend at once where no gradient is needed: more would only cost memory
 
 
 def build_sam(config: DeepEncoderConfig) -> Any:
@@ -38,40 +39,78 @@ def build_sam(config: DeepEncoderConfig) -> Any:
         neck_chans=config.neck,
     )
     for block in sam.blocks:
-        block.attn = FoldedAttention(block.attn)
+        block.attn = FoldedAttention(block.attn, window=block.window_size)
+        block.window_size = 0  # the block hands over the whole grid; its attention cuts the windows itself
     return sam
 
 
 class FoldedAttention(nn.Module):
-    """timm's SAM attention, same parameters and values, in one call that no bias matrix is made for.
+    """timm's SAM attention, same parameters and values, in calls that no bias matrix is made for.
 
     The bias of query n for key m is a number for m's row plus one for m's column. Both are written behind the query
     as coordinates, and behind the key as ones at its own row and column: the product then holds the bias, and
     attention keeps its flash form (a [N,N] bias for each head is what makes SAM heavy).
+
+    With a `window`, places attend inside windows of that side. The windows are cut from queries, keys and values and
+    not from the input: what fills up the last windows is then never projected.
     """
 
-    def __init__(self, plain: Any) -> None:
+    def __init__(self, plain: Any, *, window: int = 0) -> None:
         super().__init__()
-        self.num_heads = plain.num_heads
+        self.num_heads, self.window = plain.num_heads, window
         self.qkv, self.proj = plain.qkv, plain.proj
         self.rel_pos_h, self.rel_pos_w = plain.rel_pos_h, plain.rel_pos_w
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Attend over all H*W places of each of the B windows."""
-        batch, rows, columns, width = x_BHWC.shape
-        head = width // self.num_heads
-        qkv = self.qkv(x_BHWC).view(batch, rows * columns, 3, self.num_heads, head)
+        """Attend over the H*W places of each picture, all of them or those of one window."""
+        rows, columns = x_BHWC.shape[1:3]
+        qkv_BHWX = self.qkv(x_BHWC)
+        if not self.window:
+            return self.proj(self._attend(qkv_BHWX, QUERIES))
+        filled = _filled(qkv_BHWX, self.qkv.bias, self.window)
+        down, across = filled.shape[1] // self.window, filled.shape[2] // self.window
+        windows_BSSX = filled.unflatten(2, (across, -1)).unflatten(1, (down, -1)).transpose(2, 3).flatten(0, 2)
+        seen_BSSC = torch.cat([self._attend(some, self.window**2) for some in self._groups(windows_BSSX)])
+        seen = seen_BSSC.unflatten(0, (-1, down, across)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        return self.proj(seen[:, :rows, :columns])
+
+    def _groups(self, windows_BSSX: Tensor) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled():
+            return (windows_BSSX,)
+        return windows_BSSX.split(max(1, 2 * QUERIES // self.window**2))
+
+    def _attend(self, qkv_BHWX: Tensor, queries: int) -> Tensor:
+        batch, rows, columns, width = qkv_BHWX.shape
+        head = width // (3 * self.num_heads)
+        qkv = qkv_BHWX.view(batch, rows * columns, 3, self.num_heads, head)
         q_BANE, k_BANE, v_BANE = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        place = _own_place(rows, columns, k_BANE.device).to(k_BANE.dtype).expand(batch, self.num_heads, -1, -1)
+        k_wide = torch.cat([k_BANE, place], dim=-1)
+        v_wide = F.pad(v_BANE, (0, rows + columns))
+        # Attention will divide by sqrt(E), the bias must not be: it is multiplied beforehand.
+        q_wide = torch.cat([q_BANE, self._bias(q_BANE, rows, columns) * head**0.5], dim=-1)
+        step = rows * columns if torch.is_grad_enabled() else queries
+        seen = [F.scaled_dot_product_attention(q, k_wide, v_wide, scale=head**-0.5) for q in q_wide.split(step, dim=2)]
+        seen_BANE = torch.cat([part[..., :head] for part in seen], dim=2)
+        return seen_BANE.transpose(1, 2).reshape(batch, rows, columns, -1)
+
+    def _bias(self, q_BANE: Tensor, rows: int, columns: int) -> Tensor:
+        """What each query adds for every row and every column of keys, [B, A, N, H+W]."""
         q_BAHWE = q_BANE.unflatten(2, (rows, columns))
         by_row = torch.einsum("bahwe,hke->bahwk", q_BAHWE, relative_table(self.rel_pos_h, rows).to(q_BANE.dtype))
         by_column = torch.einsum("bahwe,wke->bahwk", q_BAHWE, relative_table(self.rel_pos_w, columns).to(q_BANE.dtype))
-        # Attention will divide by sqrt(E), the bias must not be: it is multiplied beforehand.
-        bias = torch.cat([by_row, by_column], dim=-1).flatten(2, 3) * head**0.5
-        place = _own_place(rows, columns, x_BHWC.device).to(k_BANE.dtype).expand(batch, self.num_heads, -1, -1)
-        q_wide, k_wide = torch.cat([q_BANE, bias.to(q_BANE.dtype)], dim=-1), torch.cat([k_BANE, place], dim=-1)
-        v_wide = F.pad(v_BANE, (0, rows + columns))
-        seen_BANE = F.scaled_dot_product_attention(q_wide, k_wide, v_wide, scale=head**-0.5)[..., :head]
-        return self.proj(seen_BANE.transpose(1, 2).reshape(batch, rows, columns, width))
+        return torch.cat([by_row, by_column], dim=-1).flatten(2, 3).to(q_BANE.dtype)
+
+
+def _filled(qkv_BHWX: Tensor, bias_X: Tensor, side: int) -> Tensor:
+    """Rows and columns added until windows of `side` fit; a place that is not in the picture projects to the bias."""
+    batch, rows, columns, width = qkv_BHWX.shape
+    below, right = -rows % side, -columns % side
+    if not below and not right:
+        return qkv_BHWX
+    filled = bias_X.to(qkv_BHWX.dtype).expand(batch, rows + below, columns + right, width).clone()
+    filled[:, :rows, :columns] = qkv_BHWX
+    return filled
 
 
 def relative_table(table_RE: Tensor, side: int) -> Tensor:

@@ -61,9 +61,9 @@ def prepare(picture: Image, mode: str | Mode = "tiny") -> Views:
         large = picture.resize((columns * chosen.tile, rows * chosen.tile), pil.Resampling.BICUBIC)
         starts = [(column * chosen.tile, row * chosen.tile) for row in range(rows) for column in range(columns)]
         cuts = [large.crop((x, y, x + chosen.tile, y + chosen.tile)) for x, y in starts]
-        tiles = torch.stack([_pixels(cut) for cut in cuts])
+        tiles = torch.stack([pixels_of(cut) for cut in cuts])
     return Views(
-        mode=chosen, size=picture.size, whole_13SS=_pixels(whole)[None], tiles_N3SS=tiles, grid=(columns, rows)
+        mode=chosen, size=picture.size, whole_13SS=pixels_of(whole)[None], tiles_N3SS=tiles, grid=(columns, rows)
     )
 
 
@@ -90,7 +90,8 @@ def _padded(picture: Image, side: int) -> Image:
     return canvas
 
 
-def _pixels(picture: Image) -> Tensor:
+def pixels_of(picture: Image) -> Tensor:
+    """Values in -1..1, [3, H, W]."""
     import numpy as np
     import torch
 

@@ -1,15 +1,13 @@
-"""`dsv4 doctor`, `models`, `config show` and `bench`: what is here, and how fast it is."""
+"""`dsv4 doctor`, `models` and `config show`: what is here."""
 
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 import os
 import platform
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -18,13 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from dsv4._parts import asset
-from dsv4.errors import InputError, unknown
 
 from ..settings import DEFAULTS, resolve
 
 NEEDED = ("torch", "torchvision", "numpy", "safetensors", "tokenizers", "timm", "open_clip_torch", "diffusers")
 NEEDED += ("transformers", "pillow", "gradio", "fastapi", "uvicorn", "av", "resvg-py", "defusedxml", "zstandard")
-EXTRAS = {"pdf": "pypdfium2", "parquet": "pyarrow", "ray": "ray"}  # an extra of ours and the package that it brings
+NEEDED += ("pypdfium2",)
+EXTRAS = {"parquet": "pyarrow", "ray": "ray"}  # an extra of ours and the package that it brings
 LEAST_FREE = 500e6  # bytes of disk that results need at least
 
 
@@ -76,21 +74,6 @@ def config(args: argparse.Namespace) -> int:
         for one in found:
             print(f"{one.name:<8} {one.value!s:<40} {one.origin}")
     return 0
-
-
-def bench(args: argparse.Namespace) -> int:
-    """Run a program of bench/ with the flags that follow its name, or list them."""
-    folder = Path(__file__).resolve().parents[2] / "bench"
-    programs = {path.stem: path for path in sorted(folder.glob("*.py"))}
-    if not programs:
-        raise InputError("the measuring programs lie in bench/ of a checkout; this is an installed package")
-    if args.name is None:
-        for name, path in programs.items():
-            print(f"{name:<8} {(ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or '').splitlines()[0]}")
-        return 0
-    if args.name not in programs:
-        raise unknown("measuring program", args.name, programs)
-    return subprocess.run([sys.executable, str(programs[args.name]), *args.rest]).returncode
 
 
 def _python() -> Finding:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import subprocess
 import sys
 
@@ -13,7 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from vision import DeepEncoder, DeepEncoderConfig, prepare
+from dsv4.bench.eyes_peer import peer_of
+from vision import DeepEncoder, DeepEncoderConfig, deepencoder, prepare
 
 LIMIT = 3e-6
 SMALL = DeepEncoderConfig(
@@ -22,10 +22,10 @@ SMALL = DeepEncoderConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def encoder() -> DeepEncoder:
+def randomised(config: DeepEncoderConfig) -> DeepEncoder:
+    """Weights under which every table and every epsilon counts."""
     torch.manual_seed(0)
-    made = DeepEncoder(SMALL).eval().requires_grad_(False)
+    made = DeepEncoder(config).eval().requires_grad_(False)
     for name, parameter in made.named_parameters():
         if "pos" in name or "bias" in name:
             parameter.normal_(std=0.3)
@@ -37,88 +37,65 @@ def encoder() -> DeepEncoder:
 
 
 @pytest.fixture(scope="module")
+def encoder() -> DeepEncoder:
+    return randomised(SMALL)
+
+
+@pytest.fixture(scope="module")
 def oracle(encoder) -> nn.Module:
     """transformers' port of the same network, holding the same weights under its own names."""
-    from transformers.models.unlimited_ocr.configuration_unlimited_ocr import UnlimitedOcrVisionConfig
-    from transformers.models.unlimited_ocr.modeling_unlimited_ocr import UnlimitedOcrVisionModel
-
-    sam = {
-        "hidden_size": SMALL.sam_width, "output_channels": SMALL.neck, "num_hidden_layers": SMALL.sam_layers,
-        "num_attention_heads": SMALL.sam_heads, "image_size": SMALL.native, "window_size": SMALL.sam_window,
-        "global_attn_indexes": list(SMALL.sam_global), "mlp_dim": 4 * SMALL.sam_width,
-        "downsample_channels": [SMALL.middle, SMALL.clip_width],
-    }  # fmt: skip
-    clip = {
-        "hidden_size": SMALL.clip_width, "intermediate_size": 4 * SMALL.clip_width, "patch_size": 14,
-        "num_hidden_layers": SMALL.clip_layers, "num_attention_heads": SMALL.clip_heads,
-        "image_size": 14 * SMALL.native // 64,
-    }  # fmt: skip
-    model = UnlimitedOcrVisionModel(UnlimitedOcrVisionConfig(sam_config=sam, encoder_config=clip)).eval()
-    mapped = {new: value for key, tensor in encoder.state_dict().items() for new, value in _theirs(key, tensor)}
-    told = model.load_state_dict(mapped, strict=False)
-    assert not told.unexpected_keys and not told.missing_keys
-    return model
-
-
-def _theirs(key: str, tensor: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
-    """The oracle's names for one of our tensors; nothing for what stands behind its output."""
-    if key.startswith("sam."):
-        names = [
-            (r"^sam\.", "sam_encoder."), (r"\.blocks\.(\d+)\.", r".layers.\1."), (r"\.norm([12])\.", r".layer_norm\1."),
-            (r"\.mlp\.fc", ".mlp.lin"), (r"patch_embed\.proj\.", "patch_embed.projection."),
-            (r"neck\.0\.", "neck.conv1."), (r"neck\.1\.", "neck.layer_norm1."), (r"neck\.2\.", "neck.conv2."),
-            (r"neck\.3\.", "neck.layer_norm2."),
-        ]  # fmt: skip
-        for pattern, new in names:
-            key = re.sub(pattern, new, key)
-        return [(key, tensor)]
-    if key.startswith("net_"):
-        return [(f"sam_encoder.proj.conv{1 if key[4] == '2' else 2}.weight", tensor)]
-    if not key.startswith("clip."):
-        return []
-    key = key.removeprefix("clip.")
-    front = {
-        "class_embedding": "embeddings.class_embedding",
-        "positional_embedding": "embeddings.position_embedding.weight",
-        "ln_pre.weight": "pre_layrnorm.weight",
-        "ln_pre.bias": "pre_layrnorm.bias",
-    }
-    if key in front:
-        return [(f"vision_encoder.{front[key]}", tensor)]
-    number, rest = re.match(r"transformer\.resblocks\.(\d+)\.(.*)", key).groups()
-    base = f"vision_encoder.encoder.layers.{number}."
-    if rest.startswith("attn.in_proj_"):
-        return [(f"{base}self_attn.{q}_proj.{rest[13:]}", part) for q, part in zip("qkv", tensor.chunk(3), strict=True)]
-    for old, new in (
-        ("attn.", "self_attn."),
-        ("ln_", "layer_norm"),
-        ("mlp.c_fc", "mlp.fc1"),
-        ("mlp.c_proj", "mlp.fc2"),
-    ):
-        rest = rest.replace(old, new)
-    return [(base + rest, tensor)]
+    return peer_of(encoder)
 
 
 def features(encoder: DeepEncoder, pixels: torch.Tensor) -> torch.Tensor:
-    """What stands in front of the projector: the part that the oracle has."""
-    kept = []
-    hook = encoder.projector.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
     with torch.inference_mode():
-        encoder.grid(pixels)
-    hook.remove()
-    return kept[0]
+        return encoder.features(pixels)
 
 
-def gap(encoder: DeepEncoder, oracle: nn.Module, side: int) -> float:
-    pixels = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(side))
+def gap(encoder: DeepEncoder, oracle: nn.Module, *size: int) -> float:
+    height, width = size if len(size) == 2 else (*size, *size)
+    pixels = torch.randn(2, 3, height, width, generator=torch.Generator().manual_seed(height))
     with torch.inference_mode():
         wanted = oracle(pixels).last_hidden_state
     return float((features(encoder, pixels) - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.parametrize("side", [256, 320, 512])
-def test_features_equal_the_independent_encoders(encoder, oracle, side):
-    assert gap(encoder, oracle, side) <= LIMIT
+@pytest.mark.parametrize("size", [(256,), (320,), (512,), (640,), (128, 448), (448, 320)])
+def test_features_equal_the_independent_encoders(encoder, oracle, size):
+    assert gap(encoder, oracle, *size) <= LIMIT
+
+
+def test_features_equal_at_the_published_width():
+    """Two layers of each trunk as wide as the released ones, at the sides of the modes."""
+    wide = dataclasses.replace(DeepEncoderConfig.full(), sam_layers=2, sam_global=(1,), clip_layers=2)
+    encoder = randomised(wide)
+    oracle = peer_of(encoder)
+    for height, width in ((512, 512), (640, 640), (1024, 1024), (1280, 320)):
+        pixels = torch.randn(1, 3, height, width, generator=torch.Generator().manual_seed(height))
+        with torch.inference_mode():
+            wanted = oracle(pixels).last_hidden_state
+        apart = (features(encoder, pixels) - wanted).norm() / wanted.norm()
+        assert apart <= LIMIT, (height, width)
+
+
+def test_features_of_the_other_order_are_found_out(encoder, oracle, monkeypatch):
+    class Swapping:
+        def __getattr__(self, name):
+            return getattr(torch, name)
+
+        def cat(self, parts, dim=0):
+            return torch.cat(parts[::-1] if dim == -1 else parts, dim=dim)
+
+    monkeypatch.setattr(deepencoder, "torch", Swapping())
+    assert gap(encoder, oracle, 256) > 100 * LIMIT
+
+
+def test_sam_with_clips_gelu_is_found_out(encoder, oracle, monkeypatch):
+    from open_clip.transformer import QuickGELU
+
+    for block in encoder.sam.blocks:
+        monkeypatch.setitem(block.mlp._modules, "act", QuickGELU())
+    assert gap(encoder, oracle, 256) > 100 * LIMIT
 
 
 def test_sam_with_the_usual_epsilon_is_found_out(encoder, oracle, monkeypatch):
@@ -148,12 +125,10 @@ def test_position_tables_without_antialias_are_found_out(encoder, oracle, monkey
     assert (features(encoder, pixels) - wanted).norm() / wanted.norm() > 100 * LIMIT
 
 
-def test_relative_positions_count(encoder, oracle):
-    kept = encoder.sam.blocks[1].attn.rel_pos_h.clone()
-    encoder.sam.blocks[1].attn.rel_pos_h.zero_()
-    without = gap(encoder, oracle, 256)
-    encoder.sam.blocks[1].attn.rel_pos_h.copy_(kept)
-    assert without > 100 * LIMIT
+def test_relative_positions_count(encoder, oracle, monkeypatch):
+    attention = encoder.sam.blocks[1].attn
+    monkeypatch.setitem(attention._parameters, "rel_pos_h", nn.Parameter(torch.zeros_like(attention.rel_pos_h)))
+    assert gap(encoder, oracle, 256) > 100 * LIMIT
 
 
 def test_training_reads_what_inference_reads():

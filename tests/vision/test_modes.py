@@ -6,9 +6,21 @@ import random
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
-from vision import MODES, DeepEncoder, DeepEncoderConfig, get_mode, prepare, tile_boxes
+from vision import (
+    MODES,
+    DeepEncoder,
+    DeepEncoderConfig,
+    advise,
+    draw_boxes,
+    draw_tiles,
+    get_mode,
+    prepare,
+    tile_boxes,
+)
 
 PAPER = {"tiny": 64, "small": 100, "base": 256, "large": 400, "gundam": 256, "gundam-m": 400}
 SEQUENCE = {"tiny": 73, "small": 111, "base": 273, "large": 421, "gundam": 273, "gundam-m": 421}
@@ -33,6 +45,89 @@ def test_a_small_picture_costs_what_the_tables_say(name):
 def test_gundam_tiles_as_published(size, grid, paper, sequence):
     mode = get_mode("gundam")
     assert (mode.tile_grid(*size), mode.paper_tokens(*size), mode.num_tokens(*size)) == (grid, paper, sequence)
+
+
+@pytest.mark.parametrize(
+    ("size", "grid", "sequence", "in_gundam_m"),
+    [
+        ((1240, 1754), (2, 3), 903, 2005),
+        ((1920, 1080), (2, 1), 483, 949),
+        ((5000, 5000), (2, 2), 693, 1477),
+        ((641, 641), (2, 2), 693, 421),
+    ],
+)
+def test_six_tiles_at_most_where_that_is_asked_for(size, grid, sequence, in_gundam_m):
+    mode = get_mode("gundam", tiles=6)
+    assert (mode.tile_grid(*size), mode.num_tokens(*size)) == (grid, sequence)
+    assert get_mode("gundam-m", tiles=6).num_tokens(*size) == in_gundam_m
+
+
+def test_a_wrong_limit_of_tiles_is_refused():
+    with pytest.raises(ValueError, match="9 or 6, got 7"):
+        get_mode("gundam", tiles=7)
+    with pytest.raises(ValueError, match="'base' has no tiles.*gundam, gundam-m"):
+        get_mode("base", tiles=6)
+
+
+@given(width=st.integers(1, 30_000), height=st.integers(1, 30_000), tiles=st.sampled_from([9, 6]))
+@settings(max_examples=300, deadline=None)
+def test_grids_are_those_of_an_independent_program(width, height, tiles):
+    from transformers.models.unlimited_ocr.image_processing_unlimited_ocr import get_optimal_tiled_canvas
+
+    mode = get_mode("gundam", tiles=tiles)
+    wanted = get_optimal_tiled_canvas((height, width), (640, 640), 2, tiles)
+    assert mode.tile_grid(width, height) == (wanted if max(width, height) > 640 else (0, 0))
+
+
+@given(width=st.integers(1, 20_000), height=st.integers(1, 20_000), name=st.sampled_from(list(MODES)))
+@settings(max_examples=300, deadline=None)
+def test_counts_agree_with_each_other(width, height, name):
+    """The true count is the paper's plus one newline for every row of features and one separator."""
+    mode = get_mode(name)
+    columns, rows = mode.tile_grid(width, height)
+    lines = mode.cells + rows * mode.tile // 64
+    assert mode.num_tokens(width, height) == mode.paper_tokens(width, height) + lines + 1
+    assert mode.paper_tokens(width, height) == columns * rows * (mode.tile // 64) ** 2 + (mode.side // 64) ** 2
+    assert 0 < mode.valid_tokens(width, height) <= mode.paper_tokens(width, height)
+
+
+def test_valid_tokens_as_published():
+    """Table 2 of the paper: A4 pages fill 182 of 256 and 285 of 400."""
+    assert get_mode("base").valid_tokens(1654, 2339) == pytest.approx(182, abs=1)
+    assert get_mode("large").valid_tokens(1654, 2339) == pytest.approx(285, abs=2)
+    assert get_mode("tiny").valid_tokens(1654, 2339) == 64
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [("slides", "tiny"), ("book", "small"), ("report", "base"), ("newspaper", "gundam"), ("any", "large")],
+)
+def test_advice_is_the_cheapest_mode_that_is_nearly_best(kind, wanted):
+    advice = advise(kind, 1240, 1754)
+    assert advice.mode.name == wanted and advice.tokens == MODES[wanted].num_tokens(1240, 1754)
+    assert advice.edit_distance <= advice.best + 0.05 + 1e-9
+    assert wanted.title() in advice.why and str(advice.tokens) in advice.why
+    with pytest.raises(ValueError, match="did you mean 'newspaper'"):
+        advise("newspapers", 10, 10)
+
+
+def test_the_tiles_are_drawn_where_they_are_cut():
+    picture = Image.new("RGB", (1200, 1800), "white")
+    drawn = draw_tiles(picture, "gundam")
+    assert drawn.size == picture.size and picture.getpixel((600, 900)) == (255, 255, 255)
+    columns, rows = get_mode("gundam").tile_grid(1200, 1800)
+    assert (columns, rows) == (2, 3)
+    across = [x for x in range(1200) if drawn.getpixel((x, 300)) != (255, 255, 255)]
+    down = [y for y in range(1800) if drawn.getpixel((900, y)) != (255, 255, 255)]
+    assert all(any(abs(x - edge) <= 3 for x in across) for edge in (0, 600, 1199))
+    assert all(any(abs(y - edge) <= 3 for y in down) for edge in (0, 600, 1200, 1799))
+    assert len(across) < 60 and draw_tiles(picture, "base").getpixel((600, 900)) == (255, 255, 255)
+
+
+def test_boxes_keep_inside_the_picture_whatever_they_say():
+    picture = Image.new("RGB", (60, 40), "white")
+    drawn = draw_boxes(picture, [("a\nlabel", (-50, 10, 1e9, 1e9)), ("", (30, 30, 10, 5))])
+    assert drawn.size == (60, 40) and drawn.tobytes() != picture.tobytes()
 
 
 def test_gundam_m_needs_no_tiles_up_to_its_own_tile():
