@@ -226,6 +226,22 @@ def _add_core(commands: argparse._SubParsersAction) -> None:
     convert.add_argument("--to", metavar="NAMES", help="deepseek_v2, v3, v32, v4 or dsv4 (default: the model's own)")
     convert.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
 
+    bench = _command(commands, "bench", "measure the language core").add_subparsers(metavar="what", title="what")
+    core = _command(bench, "core", "speed, beside transformers and its own plainer forms", "core:bench_core")
+    core.add_argument("--against", metavar="PEER", help="transformers: also the rows that need it")
+    core.add_argument("--rows", metavar="LIST", help="only these rows (1 to 9), with commas between")
+    core.add_argument("--repeats", type=int, default=9, help="measurements, of which the shortest counts (default 9)")
+    core.add_argument("--longest", type=int, default=65_536, help="cut longer contexts to this (default 65536)")
+    core.add_argument("--small", action="store_true", help="tiny models: see that everything runs")
+    context = _command(bench, "context", "cost of a token at lengths up to a million", "core:bench_context")
+    context.add_argument("--lengths", default="4096,16384,65536,262144,1048576", metavar="LIST")
+    context.add_argument("--chunk", type=int, default=256, help="tokens read at a time (default 256)")
+    context.add_argument("--tokens", type=int, default=5, help="tokens decoded at each length (default 5)")
+    context.add_argument("--layers", type=int, default=3, help="how many of nano's layers (default 3)")
+    context.add_argument("--cache-rows", default="plain", help="plain or fp8")
+    for one in (core, context):
+        one.add_argument("--out", metavar="FILE", help="also write the figures here, a JSON object a line")
+
 
 def _add_machine(commands: argparse._SubParsersAction) -> None:
     bench = _command(commands, "bench", "measure this machine", "bench:run")

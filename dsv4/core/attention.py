@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dsv4.core.config import AttentionConfig, CoreConfig
 from dsv4.core.frame import Frame, Turn
 from dsv4.core.indexer import Indexer
 from dsv4.core.reading import EntryAttention
 from dsv4.ops import attend as ops
+from dsv4.ops.linear import Linear, linear
 from dsv4.ops.norm import RMSNorm, rms_norm
 from dsv4.ops.rotary import rotate
 
@@ -30,14 +30,14 @@ class SharedAttention(EntryAttention):
         window = part.window if reach not in ("full", "sparse") else None
         super().__init__(layer=layer, reach=reach, window=window, top_k=part.top_k, scale=None, value=None)
         self.heads, self.groups, self.eps = part.heads, part.groups, config.norm_eps
-        self.query_down = nn.Linear(config.hidden, part.q_rank, bias=False)
+        self.query_down = Linear(config.hidden, part.q_rank)
         self.query_norm = RMSNorm(part.q_rank, eps=config.norm_eps)
-        self.query_up = nn.Linear(part.q_rank, part.heads * part.entry, bias=False)
-        self.entry = nn.Linear(config.hidden, part.entry, bias=False)
+        self.query_up = Linear(part.q_rank, part.heads * part.entry)
+        self.entry = Linear(config.hidden, part.entry)
         self.entry_norm = RMSNorm(part.entry, eps=config.norm_eps)
         self.sink = nn.Parameter(torch.zeros(part.heads))
         self.out_groups = nn.Parameter(torch.empty(part.groups, part.o_rank, part.heads * part.entry // part.groups))
-        self.out = nn.Linear(part.groups * part.o_rank, config.hidden, bias=False)
+        self.out = Linear(part.groups * part.o_rank, config.hidden)
         self.indexer = Indexer(config) if self.reach == "sparse" else None
 
     def forward(self, x_BTW: Tensor, frame: Frame) -> tuple[Tensor, Tensor | None]:
@@ -66,5 +66,5 @@ class SharedAttention(EntryAttention):
 
     def _project(self, out_BTHD: Tensor) -> Tensor:
         parts = out_BTHD.flatten(-2).chunk(self.groups, -1)
-        low = [F.linear(part, weight) for part, weight in zip(parts, self.out_groups.unbind(0), strict=True)]
+        low = [linear(part, weight) for part, weight in zip(parts, self.out_groups.unbind(0), strict=True)]
         return self.out(torch.cat(low, -1))

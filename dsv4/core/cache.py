@@ -17,6 +17,7 @@ from dsv4.core.rows import Readable, Ring, Rows
 from dsv4.ops.fp8 import RowFormat
 
 FORMATS = ("plain", "fp8")
+NOISE_ROWS = 65_536  # made at a time
 
 
 class Cache:
@@ -184,6 +185,16 @@ class Cache:
         long = torch.cat((tail, new_BTNW.to(tail.dtype)), 1)
         self._tails[layer] = long[:, long.shape[1] - tail.shape[1] :]
         return long[:, self.rewind :]
+
+    def fill_with_noise(self, length: int) -> None:
+        """Hold `length` tokens of noise, as if they had been read: for measuring at lengths that take long to read."""
+        self.check(self.batch, length - self.length)
+        for rows in (*self._entries, *filter(None, self._index_keys), *self._pending.values(), *self._windows.values()):
+            for start in range(0, rows.size, NOISE_ROWS):
+                place = slice(start, min(rows.size, start + NOISE_ROWS))
+                shape = (self.batch, place.stop - start, rows.width)
+                rows.put(place, torch.randn(shape, dtype=torch.float32, device=rows.kept_BSD.device))
+        self.length = self._highest = length
 
     def fork(self) -> Self:
         """An independent copy of everything held."""

@@ -17,6 +17,7 @@ from dsv4.core.frame import Frame, Turn, stretched
 from dsv4.core.reading import gather_tile
 from dsv4.core.rows import Readable
 from dsv4.ops import attend as ops
+from dsv4.ops.linear import Linear
 from dsv4.ops.norm import RMSNorm
 from dsv4.ops.pool import pool_overlapping, pool_windows
 from dsv4.ops.rotary import rotate
@@ -35,8 +36,8 @@ class Compressor(nn.Module):
         self.part = config.attention
         self.layer, self.name, self.ratio, self.overlap, self.rotated = layer, name, ratio, overlap, rotated
         projected = 2 * size if overlap else size
-        self.entry = nn.Linear(config.hidden, projected, bias=False)
-        self.gate = nn.Linear(config.hidden, projected, bias=False)
+        self.entry = Linear(config.hidden, projected)
+        self.gate = Linear(config.hidden, projected)
         self.place = nn.Parameter(torch.zeros(ratio, projected))
         self.norm = RMSNorm(size, eps=config.norm_eps)
 
@@ -74,8 +75,8 @@ class WindowIndexer(nn.Module):
         part = config.attention
         assert isinstance(part, AttentionConfig)
         self.heads = part.index_heads
-        self.query = nn.Linear(part.q_rank, part.index_heads * part.index_size, bias=False)
-        self.weights = nn.Linear(config.hidden, part.index_heads, bias=False)
+        self.query = Linear(part.q_rank, part.index_heads * part.index_size)
+        self.weights = Linear(config.hidden, part.index_heads)
         self.compressor = Compressor(
             config, layer, name="index", size=part.index_size, ratio=part.light, overlap=True,
             rotated=part.index_rotated,

@@ -20,6 +20,7 @@ from dsv4.core.cache import Cache
 from dsv4.core.config import CoreConfig
 from dsv4.core.frame import make_frame
 from dsv4.core.hyper import HyperOut
+from dsv4.ops.linear import Linear
 from dsv4.ops.norm import RMSNorm
 from dsv4.ops.numbers import compute_dtype
 
@@ -42,7 +43,7 @@ class Draft(nn.Module):
         self.config = draft_config(config)
         self.token_norm = RMSNorm(config.hidden, eps=config.norm_eps)
         self.hidden_norm = RMSNorm(config.hidden, eps=config.norm_eps)
-        self.join = nn.Linear(2 * config.hidden, config.hidden, bias=False)
+        self.join = Linear(2 * config.hidden, config.hidden)
         self.block = Block(self.config, 0, vocabulary=config.vocab_size)
         self.hyper_out = HyperOut(config) if config.lanes.count > 1 else None
         self.out_norm = RMSNorm(config.hidden, eps=config.norm_eps)

@@ -17,6 +17,7 @@ from dsv4.core.config import CoreConfig
 from dsv4.core.frame import Frame
 from dsv4.core.memory import MemoryTable
 from dsv4.ops.hashing import multipliers, ngram_rows, prime_sizes, same_segment
+from dsv4.ops.linear import Linear
 from dsv4.ops.norm import rms_norm
 from dsv4.ops.numbers import wide
 
@@ -35,7 +36,7 @@ class Engram(nn.Module):
         lanes, hidden = config.lanes.count, config.hidden
         self.table = MemoryTable(sum(map(sum, self.primes)), part.width)
         self.key = nn.Parameter(torch.empty(lanes, hidden, part.read))
-        self.value = nn.Linear(part.read, hidden, bias=False)
+        self.value = Linear(part.read, hidden)
         self.key_norm = nn.Parameter(torch.ones(lanes, hidden))
         self.lane_norm = nn.Parameter(torch.ones(lanes, hidden))
         self.conv_norm = nn.Parameter(torch.ones(lanes, hidden))

@@ -7,12 +7,13 @@ Source: the language part of DeepSeek-OCR (transformers' deepseek_ocr2_text): po
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsv4.core.config import CoreConfig, HeadsConfig
 from dsv4.core.frame import Frame
 from dsv4.core.latent import attend_tiles
 from dsv4.core.reading import EntryAttention
+from dsv4.ops.linear import Linear
 from dsv4.ops.rotary import rotate_halves
 
 
@@ -24,10 +25,10 @@ class HeadAttention(EntryAttention):
         assert isinstance(part, HeadsConfig)
         super().__init__(layer=layer, reach="full", window=None, top_k=0, scale=part.size**-0.5, value=None)
         self.part = part
-        self.query = nn.Linear(config.hidden, part.heads * part.size, bias=False)
-        self.key = nn.Linear(config.hidden, part.kv_heads * part.size, bias=False)
-        self.value_of = nn.Linear(config.hidden, part.kv_heads * part.size, bias=False)
-        self.out = nn.Linear(part.heads * part.size, config.hidden, bias=False)
+        self.query = Linear(config.hidden, part.heads * part.size)
+        self.key = Linear(config.hidden, part.kv_heads * part.size)
+        self.value_of = Linear(config.hidden, part.kv_heads * part.size)
+        self.out = Linear(part.heads * part.size, config.hidden)
         self.sink = self.indexer = None
 
     def forward(self, x_BTW: Tensor, frame: Frame) -> tuple[Tensor, None]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dsv4.core.config import CoreConfig
 from dsv4.ops import sinkhorn as ops
+from dsv4.ops.linear import linear
 from dsv4.ops.numbers import wide
 
 OWN_LANE = 2.0  # logit of reading the site's own lane at the start, and minus that of the others
@@ -87,7 +87,7 @@ class HyperOut(nn.Module):
 def _projected(flat: Tensor, fn: Tensor) -> Tensor:
     # Released models keep this projection in float32 while activations are bfloat16.
     mixed = flat.dtype != fn.dtype and not torch.is_autocast_enabled(flat.device.type)
-    return F.linear(flat.to(fn.dtype) if mixed else flat, fn)
+    return linear(flat.to(fn.dtype) if mixed else flat, fn)
 
 
 def _collapse(x_BTNW: Tensor, pre_BTN: Tensor) -> Tensor:

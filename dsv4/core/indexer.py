@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from dsv4.core.config import CoreConfig, LatentConfig
 from dsv4.core.frame import Frame
+from dsv4.ops.linear import Linear
 from dsv4.ops.rotary import rotate, rotate_halves
 
 
@@ -22,10 +23,10 @@ class Indexer(nn.Module):
         attention = config.attention
         self.heads, self.size = attention.index_heads, attention.index_size
         self.turned = rotate_halves if isinstance(attention, LatentConfig) else rotate
-        self.query = nn.Linear(attention.q_rank, self.heads * self.size, bias=False)
-        self.key = nn.Linear(config.hidden, self.size, bias=False)
+        self.query = Linear(attention.q_rank, self.heads * self.size)
+        self.key = Linear(config.hidden, self.size)
         self.key_norm = nn.LayerNorm(self.size, eps=1e-6)
-        self.weights = nn.Linear(config.hidden, self.heads, bias=False)
+        self.weights = Linear(config.hidden, self.heads)
 
     def keys(self, x_BTW: Tensor, frame: Frame) -> Tensor:
         """Index keys [B, T, C], part of them rotated."""

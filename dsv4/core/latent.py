@@ -10,7 +10,7 @@ read as they lie. Both give the same numbers.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dsv4.core.config import CoreConfig, LatentConfig
 from dsv4.core.frame import Frame
@@ -18,6 +18,7 @@ from dsv4.core.indexer import Indexer
 from dsv4.core.reading import EntryAttention
 from dsv4.core.rows import Readable
 from dsv4.ops import attend as ops
+from dsv4.ops.linear import Linear
 from dsv4.ops.norm import RMSNorm
 from dsv4.ops.rotary import rotate
 
@@ -36,14 +37,14 @@ class LatentAttention(EntryAttention):
         into = config.hidden
         self.query_down = self.query_norm = None
         if part.q_rank is not None:
-            self.query_down = nn.Linear(config.hidden, part.q_rank, bias=False)
+            self.query_down = Linear(config.hidden, part.q_rank)
             self.query_norm = RMSNorm(part.q_rank, eps=part.latent_eps)
             into = part.q_rank
-        self.query_up = nn.Linear(into, part.heads * (part.plain + part.rotated), bias=False)
-        self.entry = nn.Linear(config.hidden, part.latent + part.rotated, bias=False)
+        self.query_up = Linear(into, part.heads * (part.plain + part.rotated))
+        self.entry = Linear(config.hidden, part.latent + part.rotated)
         self.entry_norm = RMSNorm(part.latent, eps=part.latent_eps)
-        self.unfold = nn.Linear(part.latent, part.heads * (part.plain + part.value), bias=False)
-        self.out = nn.Linear(part.heads * part.value, config.hidden, bias=False)
+        self.unfold = Linear(part.latent, part.heads * (part.plain + part.value))
+        self.out = Linear(part.heads * part.value, config.hidden)
         self.sink = None
         self.indexer = Indexer(config) if self.reach == "sparse" else None
 

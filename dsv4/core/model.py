@@ -16,7 +16,6 @@ from typing import NamedTuple, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dsv4.core.block import Block
 from dsv4.core.cache import Cache
@@ -28,6 +27,7 @@ from dsv4.core.hyper import HyperOut
 from dsv4.core.moe import Experts
 from dsv4.core.step import Turns, applies, block_step, can_step
 from dsv4.ops.hashing import DEAD, shifted
+from dsv4.ops.linear import Linear, linear
 from dsv4.ops.loss import cross_entropy
 from dsv4.ops.norm import RMSNorm, rms_norm
 from dsv4.ops.numbers import compute_dtype
@@ -72,7 +72,7 @@ class LanguageCore(nn.Module):
         self.blocks = nn.ModuleList(Block(config, layer, vocabulary=vocabulary) for layer in range(config.layers))
         self.hyper_out = HyperOut(config) if config.lanes.count > 1 else None
         self.out_norm = RMSNorm(config.hidden, eps=config.norm_eps)
-        self.head = None if config.tied else nn.Linear(config.hidden, config.vocab_size, bias=False)
+        self.head = None if config.tied else Linear(config.hidden, config.vocab_size)
         self.draft = Draft(config) if config.draft else None
         self._start()
 
@@ -217,7 +217,7 @@ class LanguageCore(nn.Module):
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """Scores of the vocabulary [B, T, V]."""
-        return F.linear(hidden_BTD, self._head_weight())
+        return linear(hidden_BTD, self._head_weight())
 
     def loss(self, hidden_BTD: Tensor, targets_BT: Tensor, *, ignore: int = -100, chunk: int = 8192) -> Tensor:
         """Mean negative log likelihood in nats over targets that are not `ignore`; `targets_BT[b, t]` is what follows

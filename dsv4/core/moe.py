@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dsv4.core.config import CoreConfig
+from dsv4.ops.linear import Linear, linear
 from dsv4.ops.numbers import wide
 
 COMPARE_UP_TO = 16  # experts that are ranked by comparing all pairs, which fuses; more go through topk
@@ -121,8 +122,8 @@ class Dense(nn.Module):
     def __init__(self, config: CoreConfig) -> None:
         super().__init__()
         self.count, self.limit = config.experts.count, config.experts.limit
-        self.dense_in = nn.Linear(config.hidden, 2 * config.experts.dense_inner, bias=False)  # [gate | up]
-        self.dense_out = nn.Linear(config.experts.dense_inner, config.hidden, bias=False)
+        self.dense_in = Linear(config.hidden, 2 * config.experts.dense_inner)  # [gate | up]
+        self.dense_out = Linear(config.experts.dense_inner, config.hidden)
 
     def forward(self, x_BTW: Tensor, token_ids_BT: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Output [B, T, W], zeros [E], and a one."""
@@ -141,8 +142,8 @@ class Experts(nn.Module):
         self.router = Router(config, layer)
         self.experts_in = nn.Parameter(torch.empty(part.count, 2 * part.inner, config.hidden))  # [gate | up]
         self.experts_out = nn.Parameter(torch.empty(part.count, config.hidden, part.inner))
-        self.shared_in = nn.Linear(config.hidden, 2 * part.shared_inner, bias=False)
-        self.shared_out = nn.Linear(part.shared_inner, config.hidden, bias=False)
+        self.shared_in = Linear(config.hidden, 2 * part.shared_inner)
+        self.shared_out = Linear(part.shared_inner, config.hidden)
 
     def forward(self, x_BTW: Tensor, token_ids_BT: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Output [B, T, W], tokens sent to each expert [E], and the balance loss (1 when even), a scalar."""
@@ -172,6 +173,8 @@ class Experts(nn.Module):
         """Only chosen experts compute, each for its own tokens."""
         gate, up = self.shared_in(x_BTW).chunk(2, -1)
         out_NW = self.shared_out(gated(gate, up, self.limit)).flatten(0, 1)
+        if out_NW.shape[0] == 1 and not torch.is_grad_enabled():
+            return self._one(x_BTW, weights_BTE, chosen_BTE, out_NW.view_as(x_BTW))
         x_NW, weights_NE, chosen_NE = x_BTW.flatten(0, 1), weights_BTE.flatten(0, 1), chosen_BTE.flatten(0, 1)
         for expert in chosen_NE.any(0).nonzero()[:, 0].tolist():
             rows = chosen_NE[:, expert].nonzero()[:, 0]
@@ -179,3 +182,12 @@ class Experts(nn.Module):
             part = F.linear(gated(gate, up, self.limit), self.experts_out[expert])
             out_NW = out_NW.index_add(0, rows, part * weights_NE[rows, expert, None].to(part.dtype))
         return out_NW.view_as(x_BTW)
+
+    def _one(self, x_11W: Tensor, weights_11E: Tensor, chosen_11E: Tensor, out_11W: Tensor) -> Tensor:
+        """The same for a single token, whose experts need no sorting."""
+        weights = weights_11E.flatten().tolist()
+        for expert in chosen_11E.flatten().nonzero()[:, 0].tolist():
+            gate, up = linear(x_11W, self.experts_in[expert]).chunk(2, -1)
+            part_11W = linear(gated(gate, up, self.limit), self.experts_out[expert])
+            out_11W = torch.add(out_11W, part_11W, alpha=weights[expert])
+        return out_11W

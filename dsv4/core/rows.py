@@ -27,7 +27,7 @@ class Rows:
         device: torch.device | str,
         form: RowFormat | None = None,
     ) -> None:
-        self.size, self.dtype, self.form = size, dtype, form
+        self.size, self.width, self.dtype, self.form = size, width, dtype, form
         kept = (batch, size, width) if form is None else (batch, size, form.bytes)
         self.kept_BSD = torch.zeros(kept, dtype=dtype if form is None else torch.uint8, device=device)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dsv4.ops.linear import batched
 from dsv4.ops.numbers import wide
 
 if TYPE_CHECKING or torch.cuda.is_available():  # only used there, and slow to import
@@ -39,12 +40,12 @@ def attend(
     float32 or wider.
     """
     B, Q, H, D = q_BQHD.shape
-    scores_BQHS = torch.bmm(q_BQHD.reshape(B, Q * H, D), entries_BSD.mT).view(B, Q, H, -1)
+    scores_BQHS = batched(q_BQHD.reshape(B, Q * H, D), entries_BSD.mT).view(B, Q, H, -1)
     weights_BQHS = _weights(
         scores_BQHS, sink_H, None if seen_BQS is None else seen_BQS[:, :, None], scale or 1 / math.sqrt(D)
     )
     values_BSV = entries_BSD if value is None else entries_BSD[..., :value]
-    return torch.bmm(weights_BQHS.to(q_BQHD.dtype).view(B, Q * H, -1), values_BSV).view(B, Q, H, -1)
+    return batched(weights_BQHS.to(q_BQHD.dtype).view(B, Q * H, -1), values_BSV).view(B, Q, H, -1)
 
 
 def attend_chosen(
@@ -57,10 +58,12 @@ def attend_chosen(
     value: int | None = None,
 ) -> Tensor:
     """The same where each query has its own K gathered entries."""
-    scores_BQHK = q_BQHD @ chosen_BQKD.mT
+    B, Q = q_BQHD.shape[:2]
+    scores_BQHK = batched(q_BQHD.flatten(0, 1), chosen_BQKD.flatten(0, 1).mT).unflatten(0, (B, Q))
     valid = None if valid_BQK is None else valid_BQK[:, :, None]
     weights_BQHK = _weights(scores_BQHK, sink_H, valid, scale or 1 / math.sqrt(q_BQHD.shape[-1]))
-    return weights_BQHK.to(q_BQHD.dtype) @ (chosen_BQKD if value is None else chosen_BQKD[..., :value])
+    values_BQKV = chosen_BQKD if value is None else chosen_BQKD[..., :value]
+    return batched(weights_BQHK.to(q_BQHD.dtype).flatten(0, 1), values_BQKV.flatten(0, 1)).unflatten(0, (B, Q))
 
 
 def probabilities(
@@ -68,7 +71,7 @@ def probabilities(
 ) -> Tensor:
     """The weights of `attend` [B, Q, H, S]; with a sink they sum to less than one, it holds the rest."""
     B, Q, H, D = q_BQHD.shape
-    scores_BQHS = torch.bmm(q_BQHD.reshape(B, Q * H, D), entries_BSD.mT).view(B, Q, H, -1)
+    scores_BQHS = batched(q_BQHD.reshape(B, Q * H, D), entries_BSD.mT).view(B, Q, H, -1)
     return _weights(scores_BQHS, sink_H, seen_BQS[:, :, None], scale or 1 / math.sqrt(D))
 
 

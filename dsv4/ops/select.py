@@ -12,14 +12,19 @@ import math
 import torch
 from torch import Tensor
 
+from dsv4.ops.linear import batched
 from dsv4.ops.numbers import wide
 
 
 def index_scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor) -> Tensor:
     """Σ_i w_i · ReLU(q_i · k) / sqrt(I · C): [B, Q, S] in float32 or wider."""
     B, Q, heads, size = q_BQIC.shape
-    dots_BQIS = torch.bmm(q_BQIC.reshape(B, Q * heads, size), keys_BSC.mT).view(B, Q, heads, -1)
     weights_BQI1 = wide(weights_BQI)[..., None] * (1 / math.sqrt(heads * size))
+    if B == Q == 1 and keys_BSC.dtype == torch.bfloat16 and not torch.is_grad_enabled():
+        # One query and many keys: quicker from the keys' side, where the heads lie next to each other.
+        dots_SI = torch.mm(keys_BSC[0], q_BQIC[0, 0].T.contiguous())
+        return torch.mv(dots_SI.relu_().float(), weights_BQI1[0, 0, :, 0])[None, None]
+    dots_BQIS = batched(q_BQIC.reshape(B, Q * heads, size), keys_BSC.mT).view(B, Q, heads, -1)
     return (wide(dots_BQIS).relu() * weights_BQI1).sum(2)
 
 
@@ -70,10 +75,10 @@ def best_places(scores_BQS: Tensor, seen_BQS: Tensor | None, k: int) -> tuple[Te
 
 
 def gather_rows(rows_BSD: Tensor, index_BQK: Tensor) -> Tensor:
-    """rows[b, index[b, q, k]]: [B, Q, K, D]."""
-    B, Q, K = index_BQK.shape
-    flat_BKD = index_BQK.reshape(B, Q * K, 1).expand(-1, -1, rows_BSD.shape[-1])
-    return rows_BSD.gather(1, flat_BKD).view(B, Q, K, -1)
+    """rows[b, index[b, q, k]]: [B, Q, K, D]. Whole rows are copied, which is quicker than number by number."""
+    pairs = zip(rows_BSD, index_BQK, strict=True)
+    found = [rows_SD.index_select(0, index_QK.reshape(-1)) for rows_SD, index_QK in pairs]
+    return (found[0][None] if len(found) == 1 else torch.stack(found)).view(*index_BQK.shape, -1)
 
 
 def selection_loss(scores_BQS: Tensor, target_BQS: Tensor, seen_BQS: Tensor) -> Tensor:

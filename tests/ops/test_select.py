@@ -71,3 +71,15 @@ def test_best_places_are_the_chosen_ones(values: int) -> None:
         places, real = best_places(scores, given, 7)
         found = torch.zeros(2, 30, 31, dtype=torch.bool).scatter(-1, torch.where(real, places, 30), True)[..., :30]
         assert torch.equal(found, choose(scores, seen if given is not None else torch.ones_like(seen), 7))
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+def test_bfloat16_scores_are_near_those_of_wide_numbers(queries: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = (1, queries, 8, 64), (1, queries, 8), (1, 200, 64)
+    q, weights, keys = (torch.randn(shape, generator=generator).bfloat16() for shape in shapes)
+    with torch.no_grad():
+        found = index_scores(q, weights, keys)
+        exact = index_scores(q.double(), weights.double(), keys.double())
+    assert found.dtype == torch.float32 and found.shape == (1, queries, 200)
+    assert (found - exact).abs().max() < 0.02 * exact.abs().max()

@@ -1,0 +1,118 @@
+"""`dsv4 bench context`: what a token costs at lengths up to a million, in time, bytes and memory.
+
+At each length the cache holds noise, as if so much had been read; then one chunk is read and a few tokens are decoded.
+Shape letters: T tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import time
+from typing import Any
+
+from dsv4.errors import InputError
+
+
+def main(args: Any) -> int:
+    """Print a line for each length, and write them as JSON lines where asked."""
+    lengths = _lengths(args.lengths, args.chunk)
+    import torch
+
+    from dsv4.core import presets
+    from dsv4.core.model import LanguageCore
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config = presets.nano()
+    config = dataclasses.replace(config, reach=config.reach[: args.layers], engram=None)
+    core = LanguageCore.from_config(config).bfloat16().eval().requires_grad_(False)
+    print(
+        f"nano's first {config.layers} layers ({', '.join(config.reach)}), rows {args.cache_rows}, chunk {args.chunk}"
+    )
+    print(
+        f"{'tokens':>10} {'read, ms/token':>15} {'decode, ms':>11} {'bytes/token':>12} {'formula':>8} {'peak, MB':>9}"
+    )
+    lines = [_measure(core, length, args) for length in lengths]
+    if args.out:
+        with open(args.out, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines)
+    return 0
+
+
+def _lengths(given: str, chunk: int) -> list[int]:
+    try:
+        lengths = [int(length) for length in given.split(",")]
+    except ValueError as error:
+        raise InputError(f"--lengths takes whole numbers with commas between, got '{given}'") from error
+    if chunk < 1 or min(lengths) <= chunk:
+        raise InputError(f"every length must be more than the chunk ({chunk}), got {given}")
+    return lengths
+
+
+def _measure(core: Any, length: int, args: Any) -> dict[str, float]:
+    import torch
+
+    cache = core.new_cache(1, length + args.tokens, rows=args.cache_rows)
+    cache.fill_with_noise(length - args.chunk)
+    ids_BT = torch.randint(0, core.config.vocab_size, (1, args.chunk))
+    gc.collect()
+    before = _reset_peak()
+    with torch.inference_mode():
+        started = time.thread_time()
+        core(ids_BT, cache=cache, last_only=True)
+        read = (time.thread_time() - started) / args.chunk
+        peak = _peak() - before
+        steps = []
+        for _ in range(args.tokens):
+            started = time.thread_time()
+            core(ids_BT[:, :1], cache=cache, last_only=True)
+            steps.append(time.thread_time() - started)
+    line = {
+        "length": length,
+        "read_ms": 1000 * read,
+        "decode_ms": 1000 * min(steps),
+        "bytes": cache.nbytes / cache.capacity,
+        "formula": _formula(core.config, args.cache_rows, cache.capacity),
+        "peak_mb": peak / 1e6,
+    }
+    print(f"{length:>10,} {line['read_ms']:>15.2f} {line['decode_ms']:>11.2f} {line['bytes']:>12.1f} "
+          f"{line['formula']:>8.1f} {line['peak_mb']:>9.1f}", flush=True)  # fmt: skip
+    return line
+
+
+def _formula(config: Any, rows: str, capacity: int) -> float:
+    """Bytes a token: an entry and an index key a sparse layer, a window of entries for a sliding one."""
+    from dsv4.ops.fp8 import RowFormat
+
+    part = config.attention
+    entry = 2 * part.entry if rows == "plain" else RowFormat.shared(part.entry, part.rotated).bytes
+    sparse = sum(reach == "sparse" for reach in config.reach)
+    sliding = sum(reach == "sliding" for reach in config.reach)
+    return sparse * (entry + 2 * part.index_size) + sliding * entry * min(part.window, capacity) / capacity
+
+
+def _reset_peak() -> int:
+    """Forget the highest memory of this process, where the system lets us; the bytes it holds now."""
+    try:
+        with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
+            file.write("5")
+    except OSError:
+        pass
+    return _status("VmRSS")
+
+
+def _peak() -> int:
+    return _status("VmHWM")
+
+
+def _status(key: str) -> int:
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            found = next(line for line in file if line.startswith(key))
+    except OSError:  # systems without /proc say only the highest ever
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return int(found.split()[1]) * 1024
