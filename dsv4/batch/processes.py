@@ -20,6 +20,8 @@ from dsv4.batch.row import Job
 from dsv4.batch.work import TRIES, Outcome, lost, make_group
 from dsv4.errors import InputError
 
+READY = "ready"  # what a worker says once it has its model
+
 
 class Item(NamedTuple):
     """Rows to be made together, with their places, and how often each was tried before."""
@@ -104,25 +106,23 @@ def _next(items: Iterator[Item], again: deque[tuple[Item, int]]) -> tuple[Item, 
 def _serve(connection: Connection, setup: Setup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the driver decides what it means
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    answer: Any = READY
     try:
-        answer: Any = None
         worker = Worker(setup)
     except Exception as error:
         worker, answer = None, error
     while True:
         try:
+            connection.send(answer)
             item = connection.recv()
         except (EOFError, OSError):
-            return
-        if worker is not None:
-            try:
-                answer = worker.make(item)
-            except Exception as error:
-                answer = error
+            return  # the driver is gone
+        if worker is None:
+            continue
         try:
-            connection.send(answer)
-        except OSError:
-            return
+            answer = worker.make(item)
+        except Exception as error:
+            answer = error
 
 
 class _Hand:
@@ -141,6 +141,7 @@ class _Hand:
         self.connection, far = context.Pipe()
         self.process: BaseProcess = context.Process(target=self.target, args=(far, self.setup), daemon=True)
         self.process.start()
+        self.started = False
         far.close()  # only the worker holds it now, so that its death is the end of the stream here
 
     def give(self, item: Item, deaths: int) -> None:
@@ -152,11 +153,16 @@ class _Hand:
             pass  # it died meanwhile: `take` will say so
 
     def take(self) -> list[Outcome] | Exception | None:
-        """What came back; None when the worker died."""
+        """What came back; None when the worker died over its rows. Before it had its model, that is no row's fault."""
         try:
             found = self.connection.recv()
+            if found == READY:
+                self.started = True
+                found = self.connection.recv()
         except (EOFError, OSError):
-            return None
+            if self.started:
+                return None
+            return OSError("a worker of the batch could not start; can the program that runs it be imported anew?")
         self.item = None
         return found
 

@@ -17,7 +17,7 @@ from dsv4.batch.jobs import Jobs, Rows, index_rows
 from dsv4.batch.ledger import Ledger
 from dsv4.batch.plan import groups
 from dsv4.batch.processes import Item, Setup, run_on_processes
-from dsv4.batch.work import Maker, Outcome, make_group, safe_name, shape_for
+from dsv4.batch.work import Maker, Outcome, make_group, one_thread, safe_name, shape_for
 from dsv4.errors import InputError, unknown
 from dsv4.limits import BATCH_WORKERS, check_numbers
 from dsv4.results import BatchReport, write_pieces
@@ -57,8 +57,8 @@ def run_batch(
         seed: of the batch; a row that names no seed gets one from this and its id. Without it, the verb's default.
         batch_size: rows that share a pass at most; by default as `dsv4.batch.plan` says, one by one without a model
             that can do more.
-        backend: local, processes or ray (an extra); the bytes are the same on all when each uses as many threads.
-        workers: processes or actors, by default one a core. Each has one thread.
+        backend: local, processes or ray (an extra); the bytes are the same on all, since each uses one thread a model.
+        workers: processes or actors, by default one a core.
         local_files: whether rows may name pictures by path.
 
     Raises:
@@ -77,7 +77,7 @@ def run_batch(
                 ledger.forget_failed()
             run = _Run(folder, ledger, rows, on_row)
             made = _backend(backend, studio, maker, seed, workers, cancelled)(run.items(size, cancelled))
-            with closing(made):
+            with one_thread(maker), closing(made):
                 for outcomes in made:
                     run.keep(outcomes)
             return run.finish()

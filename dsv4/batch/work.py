@@ -6,10 +6,11 @@ import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from dsv4.batch import openai
 from dsv4.batch.plan import seed_of
@@ -17,9 +18,6 @@ from dsv4.batch.row import OPENAI, Job
 from dsv4.errors import InputError, unknown
 from dsv4.messages import Image, image
 from dsv4.results import ChatStream, Clip, Picture, Reply, Svg
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Result = Reply | Svg | Picture | Clip
 TRIES = 2  # of a row that fails for no fault of its own
@@ -146,6 +144,22 @@ def shape_for(studio: Maker) -> Callable[[Job], tuple[Any, ...]]:
         return () if together is None or job.fault else together.shape(job.task, arguments(job))
 
     return shape
+
+
+@contextmanager
+def one_thread(studio: Maker) -> Iterator[None]:
+    """One thread for a model's products: how many there are decides how sums round, so it would change the bytes."""
+    if getattr(studio, "together", None) is None:
+        yield  # no model of ours
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def arguments(job: Job) -> dict[str, Any]:

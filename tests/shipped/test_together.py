@@ -62,6 +62,22 @@ def test_rows_of_one_shape_are_planned_together(studio):
     assert kinds[0] == kinds[1] != kinds[2]
 
 
+def test_the_number_of_threads_is_put_back_and_does_not_change_the_bytes(studio, tmp_path):
+    import torch
+
+    before = torch.get_num_threads()
+    rows = [{"id": f"{n}", "task": "image", "prompt": "a red circle", "seed": n, "steps": 1} for n in range(2)]
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            run_batch(studio, rows, out=tmp_path / f"{threads}")
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, two = ([path.read_bytes() for path in sorted((tmp_path / n / "files").iterdir())] for n in ("1", "2"))
+    assert one == two
+
+
 def test_a_batch_of_the_model_has_the_lines_of_single_rows(studio, tmp_path):
     rows = [{"id": f"c{n}", "task": "chat", "prompt": "What is a cat?", "max_tokens": 8} for n in range(3)]
     rows += [{"id": f"s{n}", "task": "svg", "prompt": p} for n, p in enumerate(("red star icon", "blue star icon"))]
