@@ -182,6 +182,16 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_machine(commands: argparse._SubParsersAction) -> None:
+    plan = _command(commands, "plan", "say what fits where, how fast and at what cost", "plan:show")
+    plan.add_argument("model", help="a preset (nano to flagship), a released model, or a .json configuration")
+    plan.add_argument("--tier", default="q4", help="bf16, fp8, q8, native, q4 or a GGUF kind (default q4)")
+    plan.add_argument("--ctx", type=int, default=32_768, help="tokens of a sequence (default 32768)")
+    plan.add_argument("--batch", type=int, default=1, help="sequences at once (default 1)")
+    where = plan.add_mutually_exclusive_group()
+    where.add_argument("--hw", default="desktop-5090", help="a machine, or rtx5090+ddr:192@83+nvme:2000@14")
+    where.add_argument("--here", action="store_true", help="look at this machine, and measure it for two seconds")
+    plan.add_argument("--usd-hour", type=float, help="what the machine costs an hour (default: electricity alone)")
+    plan.add_argument("--json", action="store_true", help="print JSON")
     doctor = _command(commands, "doctor", "check that everything needed is here", "machine:doctor")
     models = _command(commands, "models", "list the models that can be loaded", "machine:models")
     config = _command(commands, "config", "settings")
