@@ -79,6 +79,7 @@ def build_parser() -> Parser:
     _add_making(commands)
     _add_batch(commands)
     _add_research(commands)
+    _add_repo(commands)
     _add_machine(commands)
     return parser
 
@@ -179,6 +180,34 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--data", required=True, metavar="DIR", help="folder of the data that it was trained on")
     export.add_argument("--out", required=True, metavar="DIR", help="folder for the model")
     export.add_argument("--policy", default="nano", help="bits of the weights: nano (default) or eight")
+
+
+def _add_repo(commands: argparse._SubParsersAction) -> None:
+    repo = _command(commands, "repo", "a repository as one prompt, its import graph, and edits across its files")
+    verbs = repo.add_subparsers(metavar="verb", title="verbs")
+    pack = _command(verbs, "pack", "print as much of it as a budget of tokens holds", "repo:pack")
+    pack.add_argument("--budget", type=int, default=100_000, help="tokens, at most (default 100000)")
+    pack.add_argument("--query", default="", help="what will be asked: brings in what it is about, whole")
+    pack.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be given again")
+    pack.add_argument("--mode", default="base", help="how closely pictures are looked at (default base)")
+    pack.add_argument("--tokenizer", default="v4", help="v4 (default), nano, or a tokenizer.json of ours")
+    pack.add_argument("-o", "--output", metavar="FILE", help="write the prompt here and print a report")
+    graph = _command(verbs, "graph", "print who imports whom", "repo:graph")
+    graph.add_argument("-o", "--output", metavar="FILE", help="draw it as SVG here")
+    graph.add_argument("--files", type=int, default=60, help="files in the drawing (default 60)")
+    edit = _command(verbs, "edit", "plan edits across files, show them as one patch, apply it", "repo:edit")
+    edit.add_argument("--task", help="what is to be changed, for a chat model to plan")
+    edit.add_argument("--url", help="an OpenAI-compatible address, as http://127.0.0.1:8000/v1 (default: our studio)")
+    edit.add_argument("--model", help="the model's name there, or a model of our own")
+    edit.add_argument("--plan", metavar="FILE", help="a plan that was written before, in place of a task")
+    edit.add_argument("--budget", type=int, default=100_000, help="tokens of the repository in the prompt")
+    edit.add_argument("--save-plan", metavar="FILE", help="write the plan here")
+    edit.add_argument("--apply", action="store_true", help="apply it; without this, it is a dry run")
+    edit.add_argument("--force", action="store_true", help="apply it although imports break")
+    for parser in (pack, graph, edit):
+        parser.add_argument("path", help="the root of the repository")
+        parser.add_argument("--ignore", action="append", default=[], metavar="PATTERN", help="as in .gitignore")
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _add_machine(commands: argparse._SubParsersAction) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import dsv4
 
-NAMES = ["EchoStudio", "InputError", "Message", "Studio", "document", "image", "load", "video"]
+NAMES = ["EchoStudio", "InputError", "Message", "Studio", "document", "image", "load", "repo", "video"]
 
 VERBS = {
     "chat": "(self, prompt, *pictures, mode='tiny', history=(), seed=0, temperature=0.0, max_tokens=160, "
@@ -26,6 +26,7 @@ FUNCTIONS = {
     "dsv4.messages.image": "(source)",
     "dsv4.messages.document": "(source, *, pages=())",
     "dsv4.messages.video": "(source, *, frames=4)",
+    "dsv4.messages.repo": "(source, *, budget=None, ignore=())",
     "dsv4.batch.run_batch": "(studio, jobs, *, out, retry_failed=False, on_row=None, cancelled=None)",
     "dsv4.batch.batch_status": "(out)",
 }

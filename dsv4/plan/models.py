@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from dsv4.errors import InputError, unknown
@@ -106,9 +107,7 @@ def sizes(name: str) -> Sizes:
     Raises InputError for an unknown name, with the nearest.
     """
     if name in PRESETS:
-        from dsv4.core import presets
-
-        return _counted(name, getattr(presets, name)())
+        return _preset(name)
     if name.endswith(".json"):
         return _counted(Path(name).stem, _config(Path(name)))
     rows = table("family")["models"]
@@ -125,6 +124,13 @@ def sizes(name: str) -> Sizes:
         window=row["window"], top_k=row["top_k"], row=row["row"], index=row["index"],
         state_bytes=row["state_mb"] * 1e6, repo=row["repo"], source=row["source"],
     )  # fmt: skip
+
+
+@cache  # the largest takes seconds to lay out, even on the meta device
+def _preset(name: str) -> Sizes:
+    from dsv4.core import presets
+
+    return _counted(name, getattr(presets, name)())
 
 
 def _config(path: Path):

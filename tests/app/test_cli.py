@@ -144,7 +144,7 @@ def test_a_missing_verb_shows_the_help(capsys):
 def test_help_of_every_command_is_there():
     parser = build_parser()
     commands = parser._subparsers._group_actions[0].choices
-    expected = "app serve chat svg image video batch train eval data export doctor models config"
+    expected = "app serve chat svg image video batch train eval data export repo plan doctor models config"
     assert list(commands) == expected.split()
     for command in commands.values():
         assert len(command.format_help()) > 50
