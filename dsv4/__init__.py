@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from dsv4.messages import Message as Message
     from dsv4.messages import document as document
     from dsv4.messages import image as image
+    from dsv4.messages import repo as repo
     from dsv4.messages import video as video
     from dsv4.studio import Studio as Studio
 
 __version__ = "0.1.0"
-__all__ = ["EchoStudio", "InputError", "Message", "Studio", "document", "image", "load", "video"]
+__all__ = ["EchoStudio", "InputError", "Message", "Studio", "document", "image", "load", "repo", "video"]
 
 _HOME = {
     "EchoStudio": "dsv4.echo",
@@ -25,6 +26,7 @@ _HOME = {
     "Studio": "dsv4.studio",
     "document": "dsv4.messages",
     "image": "dsv4.messages",
+    "repo": "dsv4.messages",
     "video": "dsv4.messages",
 }
 

@@ -15,10 +15,14 @@ def chat_ids(
     answer: str | None = None,
     think: str | None = None,
     history: Sequence[tuple[str, str]] = (),
+    context: Sequence[int] = (),
 ) -> list[int]:
-    """`bos user [image places] text assistant [<think>think</think>] answer eos`; open ended without an answer.
+    """`bos user [image places] [context] text assistant [<think>think</think>] answer eos`.
+
+    Open ended without an answer.
 
     image_tokens: how many places each picture takes. history: earlier (question, answer) pairs, oldest first.
+    context: ids that stand before the question, for example a packed repository.
     """
     of = tokenizer.id_of
     ids = [of("<|bos|>")]
@@ -27,7 +31,7 @@ def chat_ids(
         ids.append(of("<|eos|>"))
     ids.append(of("<|user|>"))
     ids += [of("<|image|>")] * sum(image_tokens)
-    ids += [*tokenizer.encode(text), of("<|assistant|>")]
+    ids += [*context, *tokenizer.encode(text), of("<|assistant|>")]
     return ids if answer is None else ids + answer_ids(tokenizer, answer, think=think)
 
 

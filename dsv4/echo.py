@@ -13,7 +13,9 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from dsv4 import limits
+from dsv4.messages import Repo
 from dsv4.pictures_in import open_pictures
+from dsv4.repository.walk import walk
 from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg, Usage
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class EchoStudio:
     def chat(
         self,
         prompt: str,
-        *pictures: Image | Document | Video,
+        *pictures: Image | Document | Video | Repo,
         mode: str = "tiny",
         history: tuple[Message, ...] = (),
         seed: int = 0,
@@ -49,7 +51,10 @@ class EchoStudio:
         limits.check_mode(mode)
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
         limits.check_count("messages of history", history, limits.HISTORY_MESSAGES)
-        seen = [f"[a picture of {one.width} x {one.height}]" for one in open_pictures(pictures)]
+        repos = [one for one in pictures if isinstance(one, Repo)]
+        shown = open_pictures([one for one in pictures if not isinstance(one, Repo)])
+        seen = [f"[a picture of {one.width} x {one.height}]" for one in shown]
+        seen += [f"[a repository of {len(walk(one.source, ignore=one.ignore).files)} files]" for one in repos]
         words = [*seen, *text.split()]
         kept = words[:max_tokens]
 

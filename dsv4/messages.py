@@ -67,7 +67,16 @@ class Video:
             raise InputError(f"frames must be from 1 to {VIDEO_FRAMES}, got {self.frames}")
 
 
-Part = Text | Image | Document | Video
+@dataclass(frozen=True, kw_only=True)
+class Repo:
+    """A repository: a folder, of which as much is read as `budget` tokens hold; None takes all room there is."""
+
+    source: Path
+    budget: int | None = None
+    ignore: tuple[str, ...] = ()
+
+
+Part = Text | Image | Document | Video | Repo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +92,8 @@ class Message:
         if not self.parts:
             raise InputError(f"a message by the {self.role} has no parts; give it at least one Text")
         for one in self.parts:
-            if not isinstance(one, Text | Image | Document | Video):
-                raise InputError(f"a part is Text, Image, Document or Video, got {type(one).__name__}")
+            if not isinstance(one, Part):
+                raise InputError(f"a part is Text, Image, Document, Video or Repo, got {type(one).__name__}")
 
     @property
     def text(self) -> str:
@@ -119,6 +128,16 @@ def document(source: str | PathLike[str], *, pages: tuple[int, ...] = (), turn: 
 def video(source: str | PathLike[str], *, frames: int = 4) -> Video:
     """A clip for `Studio.chat`; `frames` of it are looked at."""
     return Video(source=_existing(source, "video", VIDEO_SUFFIXES), frames=frames)
+
+
+def repo(source: str | PathLike[str], *, budget: int | None = None, ignore: tuple[str, ...] = ()) -> Repo:
+    """A repository for `Studio.chat`; the question decides what of it is shown. `ignore`: patterns as in .gitignore."""
+    path = Path(source)
+    if "\0" in str(path) or not path.is_dir():
+        raise InputError(f"no folder at '{path}'; name the root of a repository")
+    if budget is not None and (isinstance(budget, bool) or not isinstance(budget, int) or budget < 64):
+        raise InputError(f"budget must be a whole number of at least 64 tokens, got {budget!r}")
+    return Repo(source=path, budget=budget, ignore=tuple(ignore))
 
 
 def _existing(source: str | PathLike[str], kind: str, suffixes: tuple[str, ...]) -> Path:

@@ -13,7 +13,7 @@ from dsv4._parts import part
 from dsv4.chat_format import chat_ids, film_ids, paint_ids, svg_ids
 from dsv4.errors import InputError
 from dsv4.limits import check_mode, check_prompt
-from dsv4.messages import Document, Image, Message, Video
+from dsv4.messages import Document, Image, Message, Repo, Video
 from dsv4.model_input import ModelInput
 from dsv4.pictures_in import open_pictures
 from dsv4.tokenizer import Tokenizer
@@ -31,19 +31,45 @@ class Processor:
         self.tokenizer = tokenizer
 
     def chat(
-        self, prompt: str, shown: Sequence[Image | Document | Video], *, mode: str, history: Sequence[Message] = ()
+        self,
+        prompt: str,
+        shown: Sequence[Image | Document | Video | Repo],
+        *,
+        mode: str,
+        history: Sequence[Message] = (),
     ) -> ModelInput:
-        """A question with its pictures, ready for the answer.
+        """A question with its pictures and repositories, ready for the answer.
 
-        A question without pictures is asked of the last pictures that the conversation showed.
+        A question without pictures is asked of the last pictures that the conversation showed. A repository is packed
+        into the room that is left, with what the question asks for first.
         """
         words = one_line(prompt)
         vision = part("vision")
         chosen = vision.get_mode(check_mode(mode))
-        pictures = open_pictures(shown) or open_pictures(last_shown(history))
+        repos = [one for one in shown if isinstance(one, Repo)]
+        seen = [one for one in shown if not isinstance(one, Repo)]
+        pictures = open_pictures(seen) or open_pictures([] if repos else last_shown(history))
         views = tuple(_prepare(vision, picture, chosen) for picture in pictures)
         counts = tuple(view.tokens for view in views)
-        return self._input(chat_ids(self.tokenizer, words, image_tokens=counts), views, counts)
+        context: list[int] = []
+        if repos:
+            taken = len(chat_ids(self.tokenizer, words, image_tokens=counts))
+            context = self._packed(repos, words, PROMPT_TOKENS - taken)
+        return self._input(chat_ids(self.tokenizer, words, image_tokens=counts, context=context), views, counts)
+
+    def _packed(self, repos: Sequence[Repo], words: str, room: int) -> list[int]:
+        from dsv4.repository.pack import SMALLEST, pack
+        from dsv4.repository.vocabulary import of_tokenizer
+
+        ids: list[int] = []
+        for number, one in enumerate(repos):
+            free = (room - len(ids)) // (len(repos) - number)
+            if free < SMALLEST or (one.budget or 0) > free:
+                raise InputError(f"a repository of {one.budget or SMALLEST:,} tokens does not fit: {free:,} are left")
+            budget = one.budget or free
+            counts = of_tokenizer(self.tokenizer)
+            ids += pack(one.source, budget=budget, query=words, counts=counts, ignore=one.ignore).ids
+        return ids
 
     def page(self, prompt: str, picture: Pixels, mode: Any) -> ModelInput:
         """A question about one opened page, in a row of the mode table."""

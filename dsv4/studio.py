@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image as PilImage
 
-    from dsv4.messages import Document, Image, Message, Video
+    from dsv4.messages import Document, Image, Message, Repo, Video
     from dsv4.model import Model
     from dsv4.reading import Page, ReadStream
     from dsv4.together import Together
@@ -61,7 +61,7 @@ class Studio:
     def chat(
         self,
         prompt: str,
-        *pictures: Image | Document | Video,
+        *pictures: Image | Document | Video | Repo,
         mode: str = "tiny",
         history: tuple[Message, ...] = (),
         seed: int = 0,
@@ -69,7 +69,7 @@ class Studio:
         max_tokens: int = 160,
         cancelled: Cancelled = None,
     ) -> ChatStream:
-        """Answer a question, about pictures or without; iterate for the text as it comes."""
+        """Answer a question, about pictures, a repository or neither; iterate for the text as it comes."""
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
         limits.check_count("messages of history", history, limits.HISTORY_MESSAGES)
         given = self.processor.chat(prompt, pictures, mode=mode, history=history)

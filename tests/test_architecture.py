@@ -24,6 +24,7 @@ LAYERS = (
     ("messages", "model_input"),
     ("pictures_in", "results", "tokenizer", "core", "quant"),
     ("chat_format", "checkpoint", "engine", "reading"),
+    ("repository", "plan"),
     ("processor", "batch"),
     ("model", "data", "finish"),
     ("together", "ocr"),

@@ -9,7 +9,7 @@ import pytest
 
 import dsv4
 
-NAMES = ["EchoStudio", "InputError", "Message", "Studio", "document", "image", "load", "video"]
+NAMES = ["EchoStudio", "InputError", "Message", "Studio", "document", "image", "load", "repo", "video"]
 
 VERBS = {
     "chat": "(self, prompt, *pictures, mode='tiny', history=(), seed=0, temperature=0.0, max_tokens=160, "
@@ -28,6 +28,7 @@ FUNCTIONS = {
     "dsv4.messages.image": "(source)",
     "dsv4.messages.document": "(source, *, pages=(), turn=0)",
     "dsv4.messages.video": "(source, *, frames=4)",
+    "dsv4.messages.repo": "(source, *, budget=None, ignore=())",
     "dsv4.batch.run_batch": "(studio, jobs, *, out, retry_failed=False, on_row=None, cancelled=None, seed=None, "
     "batch_size=None, backend='local', workers=None, local_files=True)",
     "dsv4.batch.read_rows": "(jobs, *, local_files=True)",

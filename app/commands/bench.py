@@ -6,6 +6,7 @@ import argparse
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import dsv4
@@ -13,7 +14,7 @@ from dsv4.errors import unknown
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run a program with the flags that follow its name, or list them; each runs in a process of its own."""
+    """Run a program with the flags that follow its name, or list them; those of bench/ in a process of their own."""
     found = programs()
     if args.name is None:
         for name, path in found.items():
@@ -22,8 +23,9 @@ def run(args: argparse.Namespace) -> int:
     if args.name not in found:
         raise unknown("measuring program", args.name, found)
     path = found[args.name]
-    start = ["-m", f"dsv4.bench.{args.name}"] if path.parent == _ours() else [str(path)]
-    return subprocess.run([sys.executable, *start, *args.rest]).returncode
+    if path.parent == _ours():
+        return import_module(f"dsv4.bench.{args.name}").main(args.rest) or 0
+    return subprocess.run([sys.executable, str(path), *args.rest]).returncode
 
 
 def programs() -> dict[str, Path]:

@@ -1,4 +1,4 @@
-"""`dsv4 convert` and `dsv4 bench`: checkpoints of the language core, and how fast it is."""
+"""`dsv4 convert`: checkpoints of the language core."""
 
 from __future__ import annotations
 
@@ -26,21 +26,3 @@ def convert(args: argparse.Namespace) -> int:
     written = convert(args.source, args.out, to=to, dtype=dtype)
     print(f"{args.out}: {to}, {written / 1e6:.1f} MB of weights")
     return 0
-
-
-def bench_core(args: argparse.Namespace) -> int:
-    """Measure the core beside transformers and beside its own plainer forms."""
-    from .bench_core import main
-
-    return main(args)
-
-
-def bench_context(args: argparse.Namespace) -> int:
-    """Measure what a token costs at lengths up to a million."""
-    from .bench_context import main
-
-    if args.cache_rows not in ("plain", "fp8"):
-        raise unknown("rows", args.cache_rows, ("plain", "fp8"))
-    if not 1 <= args.layers <= 6:
-        raise InputError(f"--layers is between 1 and 6, got {args.layers}")
-    return main(args)

@@ -86,7 +86,7 @@ def best(runs: list[tuple[float, float]]) -> tuple[float, float]:
     return min(seconds for seconds, _ in runs), min(held for _, held in runs)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--against", choices=PEERS)
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--jsonl", metavar="FILE", help="also write every run here")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     cores = os.cpu_count()
     print(f"{args.size}, {args.dtype}, {args.threads} thread(s) of {cores} cores, {platform.machine()}")
     titles = ["mode", "tokens", "ours s", "ours MiB"]

@@ -27,9 +27,9 @@ def test_core_says_which_rows_need_a_peer(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_a_core_that_computes_something_else_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app.commands import bench_peers
+    from dsv4.bench import core_peers
 
-    monkeypatch.setattr(bench_peers, "pair", lambda kind, small: (None, None, 0.1))
+    monkeypatch.setattr(core_peers, "pair", lambda kind, small: (None, None, 0.1))
     assert main(["bench", "core", "--rows", "1", "--against", "transformers", "--small"]) == 2
 
 

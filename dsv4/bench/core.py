@@ -6,6 +6,7 @@ checked to be equal first. Shape letters: B batch, T tokens, S entries, D width.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import os
@@ -44,8 +45,16 @@ class Row:
         return f"{self.number}  {self.what:<42} {figures}  {self.goal:<14} {self.against}"
 
 
-def main(args: Any) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Measure the rows asked for, print each as it is done, and write them as JSON lines where asked."""
+    parser = argparse.ArgumentParser(prog="dsv4 bench core", description=__doc__.splitlines()[0])
+    parser.add_argument("--against", metavar="PEER", help="transformers: also the rows that need it")
+    parser.add_argument("--rows", metavar="LIST", help="only these rows (1 to 9), with commas between")
+    parser.add_argument("--repeats", type=int, default=9, help="measurements, of which the shortest counts (default 9)")
+    parser.add_argument("--longest", type=int, default=65_536, help="cut longer contexts to this (default 65536)")
+    parser.add_argument("--small", action="store_true", help="tiny models: see that everything runs")
+    parser.add_argument("--out", metavar="FILE", help="also write the figures here, a JSON object a line")
+    args = parser.parse_args(argv)
     wanted = _numbers(args.rows)
     if args.against not in (None, "transformers"):
         raise unknown("peer", args.against, ("transformers",))
@@ -101,7 +110,7 @@ def in_turn(calls: dict[str, Callable[[], Any]], *, repeats: int) -> dict[str, f
 
 
 def _pair(kind: str, args: Any) -> tuple[Any, Any]:
-    from .bench_peers import pair
+    from .core_peers import pair
 
     peer, core, apart = pair(kind, small=args.small)
     if apart > EQUAL:
@@ -112,7 +121,7 @@ def _pair(kind: str, args: Any) -> tuple[Any, Any]:
 def _decode(number: int, kind: str, contexts: dict[int, str], args: Any) -> Iterator[Row]:
     import torch
 
-    from .bench_peers import best_setting, filled_peer
+    from .core_peers import best_setting, filled_peer
 
     peer, core = _pair(kind, args)
     one_BT, setting = torch.zeros(1, 1, dtype=torch.long), "eager, eager"
@@ -198,7 +207,7 @@ def _frame(core: Any, cache: Any, sparse: bool) -> Any:
 def _prefill(args: Any) -> Iterator[Row]:
     import torch
 
-    from .bench_peers import best_setting
+    from .core_peers import best_setting
 
     length = min(2048, args.longest)
     for kind, goal in (("V3", ">= 2.5"), ("V3.2", ">= 4")):
@@ -295,3 +304,7 @@ ROWS: dict[int, Callable[[Any], Iterator[Row]]] = {
     9: _engram,
 }
 PEERED = (1, 2, 3, 4, 6)
+
+
+if __name__ == "__main__":
+    main()

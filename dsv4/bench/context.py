@@ -6,17 +6,30 @@ Shape letters: T tokens.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import gc
 import json
 import time
 from typing import Any
 
-from dsv4.errors import InputError
+from dsv4.errors import InputError, unknown
 
 
-def main(args: Any) -> int:
+def main(argv: list[str] | None = None) -> int:
     """Print a line for each length, and write them as JSON lines where asked."""
+    parser = argparse.ArgumentParser(prog="dsv4 bench context", description=__doc__.splitlines()[0])
+    parser.add_argument("--lengths", default="4096,16384,65536,262144,1048576", metavar="LIST")
+    parser.add_argument("--chunk", type=int, default=256, help="tokens read at a time (default 256)")
+    parser.add_argument("--tokens", type=int, default=5, help="tokens decoded at each length (default 5)")
+    parser.add_argument("--layers", type=int, default=3, help="how many of nano's layers (default 3)")
+    parser.add_argument("--cache-rows", default="plain", help="plain or fp8")
+    parser.add_argument("--out", metavar="FILE", help="also write the figures here, a JSON object a line")
+    args = parser.parse_args(argv)
+    if args.cache_rows not in ("plain", "fp8"):
+        raise unknown("rows", args.cache_rows, ("plain", "fp8"))
+    if not 1 <= args.layers <= 6:
+        raise InputError(f"--layers is between 1 and 6, got {args.layers}")
     lengths = _lengths(args.lengths, args.chunk)
     import torch
 
@@ -116,3 +129,7 @@ def _status(key: str) -> int:
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     return int(found.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    main()
