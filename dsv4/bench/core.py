@@ -221,7 +221,7 @@ def _prefill(args: Any) -> Iterator[Row]:
             peer(ids_BT, use_cache=True, logits_to_keep=1)
 
         with torch.inference_mode():
-            setting = best_setting(peer, kind, lambda: in_turn({"peer": theirs}, repeats=1)["peer"])
+            setting = best_setting(peer, kind, lambda: in_turn({"peer": theirs}, repeats=1)["peer"], many=True)
             times = in_turn({"ours": ours, "peer": theirs}, repeats=max(1, args.repeats // 3))
         yield Row(number=6, what=f"read {length:,} tokens", ours=times["ours"], peer=times["peer"],
                   against=f"transformers {kind} ({setting})", goal=goal)  # fmt: skip

@@ -81,11 +81,16 @@ def _peer(kind: str, small: bool) -> Any:
     return hub.DeepseekV3ForCausalLM(hub.DeepseekV3Config(**{**LATENT, **change}, attn_implementation="eager"))
 
 
-def best_setting(peer: Any, kind: str, time_once: Callable[[], float]) -> str:
-    """Leave the peer in the quickest of its own settings for attention and experts, and say which."""
+def best_setting(peer: Any, kind: str, time_once: Callable[[], float], *, many: bool = False) -> str:
+    """Leave the peer in the quickest of its own settings for attention and experts, and say which.
+
+    For `many` tokens `batched_mm`, which copies the weights of every token's experts, is not tried: it takes minutes.
+    """
     found: dict[tuple[str, str], float] = {}
     for attention, experts in SETTINGS:
         if kind == "V4" and attention != "eager":  # the only one that it has
+            continue
+        if many and experts == "batched_mm":
             continue
         _set(peer, attention, experts)
         try:

@@ -36,7 +36,7 @@ def greedy(core: LanguageCore, ids: torch.Tensor, count: int) -> list[int]:
 def test_text_is_that_of_greedy_decoding(build: Builder, guesses: int, reach: tuple[str, ...]) -> None:
     part = dataclasses.replace(presets.micro().attention, top_k=5, heavy=7)
     core = build(draft=1, reach=reach, attention=part)
-    for seed in range(3):
+    for seed in range(2):
         ids = torch.randint(0, 256, (1, 9 + seed), generator=torch.Generator().manual_seed(seed))
         plain = greedy(core, ids, 24)
         assert list(speculate(core, ids, max_tokens=24, guesses=guesses)) == plain
