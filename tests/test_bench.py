@@ -22,7 +22,7 @@ def test_the_eyes_are_measured_beside_another_port(python, python_environment, t
     lines = tmp_path / "rows.jsonl"
     command = [python, "-m", "dsv4", "bench", "vision", "--against", "transformers", "--size", "micro", "--runs", "1"]
     command += ["--modes", "tiny,small", "--jsonl", str(lines)]
-    run = subprocess.run(command, env=python_environment, capture_output=True, text=True, check=True, timeout=120)
+    run = subprocess.run(command, env=python_environment, capture_output=True, text=True, check=True, timeout=280)
     table = [row.split("|") for row in run.stdout.splitlines()[1:]]
     assert [row[0].strip() for row in table] == ["mode", "tiny", "small"] and len({len(row) for row in table}) == 1
     listed = subprocess.run([python, "-m", "dsv4", "bench"], env=python_environment, capture_output=True, text=True)

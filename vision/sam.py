@@ -6,6 +6,7 @@ Sources: SAM (arXiv 2304.02643); decomposed relative positions: MViTv2 (arXiv 21
 
 from __future__ import annotations
 
+import itertools
 from functools import partial
 from typing import Any
 
@@ -18,6 +19,7 @@ from .quick_import import without_compiler
 
 _EPS = 1e-6  # SAM's; timm's own default of 1e-5 would change released weights' features without a sound
 QUERIES = 1024  # places that attend at once where no gradient is needed: more would only cost memory
+_IN_CACHE = 96  # queries of one head whose scores for all places stay in a core's own cache
 
 
 def build_sam(config: DeepEncoderConfig) -> Any:
@@ -84,6 +86,9 @@ class FoldedAttention(nn.Module):
         head = width // (3 * self.num_heads)
         qkv = qkv_BHWX.view(batch, rows * columns, 3, self.num_heads, head)
         q_BANE, k_BANE, v_BANE = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if _head_by_head(q_BANE, queries):
+            seen_BANE = self._in_cache(q_BANE, k_BANE, v_BANE, rows, columns)
+            return seen_BANE.transpose(1, 2).reshape(batch, rows, columns, -1)
         place = _own_place(rows, columns, k_BANE.device).to(k_BANE.dtype).expand(batch, self.num_heads, -1, -1)
         k_wide = torch.cat([k_BANE, place], dim=-1)
         v_wide = F.pad(v_BANE, (0, rows + columns))
@@ -94,12 +99,33 @@ class FoldedAttention(nn.Module):
         seen_BANE = torch.cat([part[..., :head] for part in seen], dim=2)
         return seen_BANE.transpose(1, 2).reshape(batch, rows, columns, -1)
 
+    def _in_cache(self, q_BANE: Tensor, k_BANE: Tensor, v_BANE: Tensor, rows: int, columns: int) -> Tensor:
+        """The same without folding, head by head, in blocks of scores that stay in the cache: about 0.6 the time."""
+        bias = self._bias(q_BANE, rows, columns)
+        seen_BANE = torch.empty_like(q_BANE)
+        for batch, head in itertools.product(*map(range, q_BANE.shape[:2])):
+            k_EN, v_NE = k_BANE[batch, head].T.contiguous(), v_BANE[batch, head].contiguous()
+            scaled_NE = q_BANE[batch, head] * q_BANE.shape[-1] ** -0.5
+            for start in range(0, rows * columns, _IN_CACHE):
+                block = slice(start, start + _IN_CACHE)
+                scores = scaled_NE[block] @ k_EN
+                by_row, by_column = bias[batch, head, block].split([rows, columns], dim=-1)
+                scores.view(-1, rows, columns).add_(by_row[:, :, None]).add_(by_column[:, None, :])
+                seen_BANE[batch, head, block] = scores.softmax(-1) @ v_NE
+        return seen_BANE
+
     def _bias(self, q_BANE: Tensor, rows: int, columns: int) -> Tensor:
         """What each query adds for every row and every column of keys, [B, A, N, H+W]."""
         q_BAHWE = q_BANE.unflatten(2, (rows, columns))
         by_row = torch.einsum("bahwe,hke->bahwk", q_BAHWE, relative_table(self.rel_pos_h, rows).to(q_BANE.dtype))
         by_column = torch.einsum("bahwe,wke->bahwk", q_BAHWE, relative_table(self.rel_pos_w, columns).to(q_BANE.dtype))
         return torch.cat([by_row, by_column], dim=-1).flatten(2, 3).to(q_BANE.dtype)
+
+
+def _head_by_head(q_BANE: Tensor, queries: int) -> bool:
+    """Whether many places attend on a CPU in float32 without gradients: there folding costs more than it saves."""
+    plain = q_BANE.device.type == "cpu" and q_BANE.dtype == torch.float32 and q_BANE.shape[2] > queries
+    return plain and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def _filled(qkv_BHWX: Tensor, bias_X: Tensor, side: int) -> Tensor:

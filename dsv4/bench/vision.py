@@ -88,7 +88,7 @@ def best(runs: list[tuple[float, float]]) -> tuple[float, float]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--against", choices=PEERS)
     parser.add_argument("--size", choices=SIZES, default="full")
     parser.add_argument("--modes", default="tiny,small,base,large")
