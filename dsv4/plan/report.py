@@ -54,8 +54,8 @@ def _verdict(made: Plan) -> list[str]:
         cost = made.cost
         told.append(f"a million written tokens: {cost.low:,.2f} to {cost.high:,.2f} USD ({cost.of})")
         prices = table("prices")
-        rows = [f"{name} {row['out']:g}" for name, row in prices["apis"].items()]
-        told.append(f"the same at an API, prices of {prices['dated']}, USD: {', '.join(rows)}")
+        told.append(f"the same at an API, prices of {prices['dated']}, USD:")
+        told += [f"  {name:<28}{row['out']:>6g}" for name, row in prices["apis"].items()]
     return told
 
 
@@ -67,7 +67,7 @@ def _machine(made: Plan) -> str:
         parts.append(f"{many}{there.kind} with {there.device.gb:,.0f} GB at {there.device.gb_s:,.0f} GB/s")
     for name, memory in (("host memory", there.dram), ("disk", there.disk)):
         if memory.gb:
-            parts.append(f"{name} of {memory.gb:,.0f} GB at {memory.gb_s:g} GB/s")
+            parts.append(f"{name} of {memory.gb:,.0f} GB at {memory.gb_s:.3g} GB/s")
     return f"{there.name}: {', '.join(parts)}"
 
 

@@ -115,8 +115,8 @@ def test_terms_are_stems_and_common_words_are_not_asked_for():
 # A function by what it does, in words of one's own; the answer is known from reading the package.
 NEEDLES = {
     "fastapi": ("collect every route's path operations into the OpenAPI document of the app", "get_openapi", 30_000),
-    "gradio": ("check that a path is allowed and not blocked before it is copied to cache", "_check_allowed", 60_000),
-    "diffusers": ("rescale the betas so that the terminal SNR is zero", "rescale_zero_terminal_snr", 60_000),
+    "gradio": ("check that a path is allowed and not blocked before it is copied to cache", "_check_allowed", 30_000),
+    "diffusers": ("rescale the betas so that the terminal SNR is zero", "rescale_zero_terminal_snr", 30_000),
 }
 
 
