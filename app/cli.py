@@ -120,7 +120,7 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     _provenance(image)
 
     video = _command(commands, "video", "make a short clip", "make:clip")
-    _common(video, output="write here (.mp4, .gif or .webp)", required=True)
+    _common(video, output="write here (.mp4, .webm, .webp, .apng or .gif)", required=True)
     video.add_argument("--seconds", type=float, default=2.0)
     video.add_argument("--first-frame", metavar="FILE", help="a picture that the clip begins with")
     _steps(video)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 ROLES = ("user", "assistant", "system")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".webp", ".apng")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +108,7 @@ def document(source: str | PathLike[str], *, pages: tuple[int, ...] = ()) -> Doc
 
 def video(source: str | PathLike[str], *, frames: int = 4) -> Video:
     """A clip for `Studio.chat`; `frames` of it are looked at."""
-    return Video(source=_existing(source, "video", (".mp4", ".webm", ".mov", ".mkv", ".gif")), frames=frames)
+    return Video(source=_existing(source, "video", VIDEO_SUFFIXES), frames=frames)
 
 
 def _existing(source: str | PathLike[str], kind: str, suffixes: tuple[str, ...]) -> Path:

@@ -78,16 +78,10 @@ def _wanted(document: Document, count: int) -> list[int]:
 
 
 def _frames(video: Video) -> list[PilImage]:
-    import av
+    from PIL import Image as pil
 
     try:
-        with av.open(str(video.source), metadata_errors="replace") as file:
-            if not file.streams.video:
-                raise InputError(f"'{video.source}' holds no pictures")
-            frames = [frame.to_image() for frame, _ in zip(file.decode(video=0), range(600), strict=False)]
-    except (av.FFmpegError, OSError) as error:
-        raise InputError(f"'{video.source}' is not a clip that can be read: {error}") from error
-    if not frames:
-        raise InputError(f"'{video.source}' holds no frames")
-    places = [(2 * i + 1) * len(frames) // (2 * video.frames) for i in range(video.frames)]
-    return [_open(frames[place]) for place in sorted(set(places))]
+        clip = part("generation.clips").read_clip(video.source, video.frames)
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+    return [_open(pil.fromarray(frame_HW3)) for frame_HW3 in clip.frames_NHW3]

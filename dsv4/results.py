@@ -22,7 +22,7 @@ SUFFIXES: dict[str, tuple[str, ...]] = {
     "chat": (".txt", ".md"),
     "svg": (".svg", ".png"),
     "image": (".png", ".webp"),
-    "video": (".mp4", ".gif", ".webp"),
+    "video": (".mp4", ".webm", ".webp", ".apng", ".gif"),
 }
 SVG_PNG_SIZE = 512  # side of an SVG that is saved as PNG, in pixels
 
@@ -120,11 +120,10 @@ class Clip:
         return len(self.frames) / self.fps
 
     def save(self, path: str | os.PathLike[str], *, provenance: bool = True) -> Path:
-        """Write `.mp4`, `.gif` or `.webp`; the provenance goes inside unless it is to be left out."""
+        """Write `.mp4`, `.webm`, `.webp`, `.apng` or `.gif`; the provenance goes inside unless it is to be left out."""
         target = check_output(path, "video")
         files, record = part("generation.files"), dict(self.provenance) if provenance else None
-        save = {".mp4": files.save_mp4, ".gif": files.save_gif, ".webp": files.save_webp}[target.suffix.lower()]
-        return save(target, self.frames, fps=self.fps, provenance=record)
+        return files.save_clip(target, self.frames, fps=self.fps, provenance=record)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .connector import Condition as Condition
     from .connector import HeadConnectorConfig as HeadConnectorConfig
+    from .clips import ReadClip as ReadClip
+    from .clips import read_clip as read_clip
+    from .files import save_apng as save_apng
+    from .files import save_clip as save_clip
     from .files import save_gif as save_gif
     from .files import save_mp4 as save_mp4
     from .files import save_png as save_png
     from .files import save_svg as save_svg
+    from .files import save_webm as save_webm
     from .files import save_webp as save_webp
     from .flow import flow_loss as flow_loss
     from .flow import noise_levels as noise_levels
@@ -30,16 +35,21 @@ _HOME = {
     "HeadPipeline": "pipeline",
     "JointHead": "head",
     "JointHeadConfig": "head",
+    "ReadClip": "clips",
     "flow_loss": "flow",
     "micro": "head",
     "nano": "head",
     "noise_levels": "flow",
+    "read_clip": "clips",
     "read_provenance": "provenance",
     "sample_flow": "flow",
+    "save_apng": "files",
+    "save_clip": "files",
     "save_gif": "files",
     "save_mp4": "files",
     "save_png": "files",
     "save_svg": "files",
+    "save_webm": "files",
     "save_webp": "files",
     "train_loss": "flow",
 }
