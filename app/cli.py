@@ -108,10 +108,11 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     chat.add_argument("--max-tokens", type=int, default=160)
 
     svg = _command(commands, "svg", "draw an icon or a scene as SVG", "make:svg")
-    _common(svg, output="write here (.svg or .png); without it, the SVG is printed")
+    _common(svg, output="write here (.svg, .png, or .mp4 and .gif when it moves); without it, the SVG is printed")
     _provenance(svg)
     svg.add_argument("--temperature", type=float, default=0.0)
     svg.add_argument("--max-tokens", type=int, default=1200)
+    svg.add_argument("--candidates", type=int, default=1, help="draw so many, keep the one most like the others")
 
     image = _command(commands, "image", "paint a picture", "make:picture")
     _common(image, output="write here (.png or .webp)", required=True)

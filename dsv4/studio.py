@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dsv4 import limits
 from dsv4._parts import asset, part
 from dsv4.errors import InputError, unknown
+from dsv4.instructions import MOTION_SECONDS, poses_of, split_motion
 from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg, Usage
 
 if TYPE_CHECKING:
@@ -94,32 +95,37 @@ class Studio:
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 1200,
+        candidates: int = 1,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Svg:
-        """Draw an icon, a drawing or a scene as safe, editable SVG; always well-formed."""
-        from dsv4.engine.constraint import RangeConstraint
+        """Draw an icon, a drawing or a scene as safe, editable SVG; always well-formed.
 
-        limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
-        given = self.processor.svg(prompt)
-        svg, tokenizer = part("generation.svg"), self.model.tokenizer
-        constraint = RangeConstraint(
-            svg.SvgState(max_tokens=max_tokens),
-            offset=tokenizer.svg_offset,
-            size=tokenizer.svg_size,
-            vocab_size=tokenizer.vocab_size,
-            end=tokenizer.id_of("<|eos|>"),
-        )
-        local: list[int] = []
-        ready = self.model.embed(given)
-        for token in self._generate(ready, max_tokens + 1, temperature, seed, constraint, cancelled):
-            local.append(token - tokenizer.svg_offset)
-            if on_progress is not None and len(local) % PREVIEW_EVERY == 0:
-                on_progress(Progress(step=len(local), total=max_tokens, preview=svg.partial(local)))
-        raw = svg.partial(local)
+        A motion at the prompt's end ("a star bouncing") sets what was drawn in motion. Of several `candidates`, from
+        seeds one after the other, the one is kept that looks most like the others.
+        """
+        limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
+        if candidates > 1 and temperature == 0:
+            raise InputError("candidates are all alike at temperature 0; give a temperature too, for example 0.7")
+        still, motion = split_motion(prompt)
+        given = self.processor.svg(still)
+        svg, ready = part("generation.svg"), self.model.embed(given)
+        drawn: list[str] = []
+        written = 0
+        for turn in range(candidates):
+            if cancelled is not None and cancelled() and drawn:
+                break
+            local = self._draw(ready, max_tokens, temperature, seed + turn, on_progress, cancelled)
+            drawn.append(svg.partial(local))
+            written += len(local)
+        raw = drawn[svg.ranked(drawn)[0]] if len(drawn) > 1 else drawn[0]
         text = svg.rebuild(raw, title=prompt.strip())
-        made_by = self._made_by("svg", prompt, seed, temperature=temperature, max_tokens=max_tokens)
-        return Svg(text=text, raw=raw, provenance=made_by, usage=Usage(read=given.length, written=len(local)))
+        if motion is not None:
+            text = svg.moving(text, poses_of(motion), MOTION_SECONDS)
+        made_by = self._made_by(
+            "svg", prompt, seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates
+        )
+        return Svg(text=text, raw=raw, provenance=made_by, usage=Usage(read=given.length, written=written))
 
     def image(
         self,
@@ -174,6 +180,33 @@ class Studio:
         from dsv4.batch import run_batch
 
         return run_batch(self, jobs, out=out)
+
+    def _draw(
+        self,
+        ready: Any,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        on_progress: OnProgress,
+        cancelled: Cancelled,
+    ) -> list[int]:
+        """The drawing tokens of one attempt; the mask closes it within `max_tokens`."""
+        from dsv4.engine.constraint import RangeConstraint
+
+        svg, tokenizer = part("generation.svg"), self.model.tokenizer
+        constraint = RangeConstraint(
+            svg.SvgState(max_tokens=max_tokens),
+            offset=tokenizer.svg_offset,
+            size=tokenizer.svg_size,
+            vocab_size=tokenizer.vocab_size,
+            end=tokenizer.id_of("<|eos|>"),
+        )
+        local: list[int] = []
+        for token in self._generate(ready, max_tokens + 1, temperature, seed, constraint, cancelled):
+            local.append(token - tokenizer.svg_offset)
+            if on_progress is not None and len(local) % PREVIEW_EVERY == 0:
+                on_progress(Progress(step=len(local), total=max_tokens, preview=svg.partial(local)))
+        return local
 
     def _generate(
         self, ready: Any, max_tokens: int, temperature: float, seed: int, constraint: Any, cancelled: Cancelled

@@ -6,10 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .connector import Condition as Condition
-    from .connector import HeadConnectorConfig as HeadConnectorConfig
     from .clips import ReadClip as ReadClip
     from .clips import read_clip as read_clip
+    from .connector import Condition as Condition
+    from .connector import HeadConnectorConfig as HeadConnectorConfig
     from .files import save_apng as save_apng
     from .files import save_clip as save_clip
     from .files import save_gif as save_gif

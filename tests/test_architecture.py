@@ -26,6 +26,7 @@ LAYERS = (
     ("chat_format", "checkpoint", "engine"),
     ("processor", "batch"),
     ("model", "data"),
+    ("instructions",),
     ("studio", "echo"),
     ("eval",),
     ("train",),

@@ -54,7 +54,9 @@ def chat(args: argparse.Namespace) -> int:
 def svg(args: argparse.Namespace) -> int:
     """Write an SVG, or print it when no file is named."""
     limits.check_prompt(args.prompt)
-    limits.check_numbers(seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens)
+    limits.check_numbers(
+        seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens, candidates=args.candidates
+    )
     if args.output:
         check_output(args.output, "svg")
     studio, started = _load(args), time.monotonic()
@@ -63,6 +65,7 @@ def svg(args: argparse.Namespace) -> int:
         seed=args.seed,
         temperature=args.temperature,
         max_tokens=args.max_tokens,
+        candidates=args.candidates,
         on_progress=_reporter(args),
     )
     if args.output:

@@ -20,7 +20,7 @@ from dsv4.limits import BATCH_ID_CHARACTERS, BATCH_LINE_BYTES, BATCH_ROWS
 
 TASKS: dict[str, tuple[str, ...]] = {  # task: the options that its verb takes
     "chat": ("mode", "seed", "temperature", "max_tokens"),
-    "svg": ("seed", "temperature", "max_tokens"),
+    "svg": ("seed", "temperature", "max_tokens", "candidates"),
     "image": ("seed", "size", "steps", "guidance"),
     "video": ("seconds", "seed", "steps", "guidance"),
 }

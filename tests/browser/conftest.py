@@ -26,6 +26,11 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def page(chromium: Any) -> Iterator[Any]:
+    """An empty page of its own; see `closed_page`."""
+    yield from closed_page(chromium)
+
+
+def closed_page(chromium: Any) -> Iterator[Any]:
     """An empty page that cannot reach the network; what it asked for is in `page.asked`."""
     context = chromium.new_context(viewport={"width": 200, "height": 200})
     page = context.new_page()
