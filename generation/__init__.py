@@ -22,19 +22,23 @@ if TYPE_CHECKING:
     from .flow import noise_levels as noise_levels
     from .flow import sample_flow as sample_flow
     from .flow import train_loss as train_loss
+    from .foreign import Foreign as Foreign
     from .head import JointHead as JointHead
     from .head import JointHeadConfig as JointHeadConfig
     from .head import micro as micro
     from .head import nano as nano
     from .pipeline import HeadPipeline as HeadPipeline
+    from .presets import PRESETS as PRESETS
     from .provenance import read_provenance as read_provenance
 
 _HOME = {
     "Condition": "connector",
+    "Foreign": "foreign",
     "HeadConnectorConfig": "connector",
     "HeadPipeline": "pipeline",
     "JointHead": "head",
     "JointHeadConfig": "head",
+    "PRESETS": "presets",
     "ReadClip": "clips",
     "flow_loss": "flow",
     "micro": "head",
