@@ -112,6 +112,7 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     _provenance(svg)
     svg.add_argument("--temperature", type=float, default=0.0)
     svg.add_argument("--max-tokens", type=int, default=1200)
+    svg.add_argument("--edit", metavar="FILE", help="change this SVG as the prompt says: 'make it blue'")
     svg.add_argument("--candidates", type=int, default=1, help="draw so many, keep the one most like the others")
 
     image = _command(commands, "image", "paint a picture", "make:picture")

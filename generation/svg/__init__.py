@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .compose import in_square as in_square
     from .compose import recolour as recolour
     from .compose import repeated as repeated
+    from .editing import edit as edit
     from .film import at_time as at_time
     from .film import frames as frames
     from .motion import moving as moving
@@ -52,6 +53,7 @@ _HOME = {
     "tokenise": "wild",
     "ranked": "rank",
     "duration": "animation",
+    "edit": "editing",
     "at_time": "film",
     "frames": "film",
     "moving": "motion",

@@ -300,3 +300,15 @@ def test_a_reader_that_goes_away_is_no_error(python, python_environment):
     command = f"'{python}' -m dsv4 chat '{'word ' * 4000}' --max-tokens 4000 | head -c 5"
     run = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
     assert (run.stdout, run.stderr) == ("word ", "")
+
+
+def test_a_drawing_is_edited_by_words_without_a_model(tmp_path, capsys):
+    from app.cli import main
+
+    source = tmp_path / "dot.svg"
+    source.write_text('<svg viewBox="0 0 96 96"><circle cx="48" cy="48" r="9" fill="red"/></svg>')
+    assert main(["svg", "make it blue", "--edit", str(source), "-o", str(tmp_path / "out.svg")]) == 0
+    assert 'fill="blue"' in (tmp_path / "out.svg").read_text()
+    assert main(["svg", "make it nicer", "--edit", str(source)]) == 2
+    assert "'nicer' is no colour" in capsys.readouterr().err
+    assert main(["svg", "make it blue", "--edit", str(tmp_path / "none.svg")]) == 2
