@@ -16,3 +16,13 @@ def test_every_verb_is_timed(python, python_environment):
     assert [line["verb"] for line in lines[1:]] == ["load", "chat", "svg", "image", "video"]
     assert all(0 < line["median"] <= line["slowest"] for line in lines[2:])
     assert lines[0]["cores"] >= 1
+
+
+def test_the_hands_are_timed(python, python_environment):
+    command = [python, str(ROOT / "bench" / "hands.py"), "--model", "echo", "--runs", "1"]
+    run = subprocess.run(command, env=python_environment, capture_output=True, text=True, check=True, timeout=60)
+    lines = [json.loads(line) for line in run.stdout.splitlines()]
+    assert [line.get("what") for line in lines if line["row"] == 12] == ["picture", "clip"]
+    (mask,) = [line for line in lines if "ours_us" in line]
+    assert mask["tokens"] > 900 and 0 < mask["ours_us"] < 1000
+    assert all(line["met"] for line in lines if line["row"] == 12)
