@@ -113,10 +113,12 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     chat.add_argument("--max-tokens", type=int, default=160)
 
     svg = _command(commands, "svg", "draw an icon or a scene as SVG", "make:svg")
-    _common(svg, output="write here (.svg or .png); without it, the SVG is printed")
+    _common(svg, output="write here (.svg, .png, or .mp4 and .gif when it moves); without it, the SVG is printed")
     _provenance(svg)
     svg.add_argument("--temperature", type=float, default=0.0)
     svg.add_argument("--max-tokens", type=int, default=1200)
+    svg.add_argument("--edit", metavar="FILE", help="change this SVG as the prompt says: 'make it blue'")
+    svg.add_argument("--candidates", type=int, default=1, help="draw so many, keep the one most like the others")
 
     image = _command(commands, "image", "paint a picture", "make:picture")
     _common(image, output="write here (.png or .webp)", required=True)
@@ -125,7 +127,7 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     _provenance(image)
 
     video = _command(commands, "video", "make a short clip", "make:clip")
-    _common(video, output="write here (.mp4, .gif or .webp)", required=True)
+    _common(video, output="write here (.mp4, .webm, .webp, .apng or .gif)", required=True)
     video.add_argument("--seconds", type=float, default=2.0)
     video.add_argument("--first-frame", metavar="FILE", help="a picture that the clip begins with")
     _steps(video)

@@ -13,6 +13,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 from dsv4 import limits
+from dsv4._parts import part
+from dsv4.instructions import MOTION_SECONDS, poses_of, split_motion
 from dsv4.messages import Repo
 from dsv4.pictures_in import open_pictures
 from dsv4.repository.walk import walk
@@ -79,12 +81,13 @@ class EchoStudio:
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 1200,
+        candidates: int = 1,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Svg:
-        """A disc whose colour comes from the prompt and the seed."""
+        """A disc whose colour comes from the prompt and the seed, moving if the prompt says so."""
         text = limits.check_prompt(prompt)
-        limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
+        limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
         red, green, blue = _colour(text, seed)
         drawing = (
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96">\n'
@@ -92,6 +95,9 @@ class EchoStudio:
             f'  <circle cx="48" cy="48" r="40" fill="#{red:02x}{green:02x}{blue:02x}"/>\n'
             "</svg>\n"
         )
+        _, motion = split_motion(text)
+        if motion is not None:
+            drawing = part("generation.svg").moving(drawing, poses_of(motion), MOTION_SECONDS)
         _steps(1, on_progress, cancelled, lambda _: drawing)
         made_by = self._provenance("svg", text, seed, temperature=temperature, max_tokens=max_tokens)
         return Svg(text=drawing, raw=drawing, provenance=made_by, usage=Usage(read=len(text.split()), written=25))

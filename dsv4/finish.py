@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dsv4._parts import part
+from dsv4.errors import InputError
+from dsv4.instructions import MOTION_SECONDS, poses_of, split_motion
 from dsv4.pictures_in import open_pictures
 from dsv4.results import Reply, Svg, Usage
 
@@ -85,12 +87,26 @@ def well_formed(tokenizer: Tokenizer, max_tokens: int) -> Any:
     )
 
 
-def drawn(local: Sequence[int], given: ModelInput, *, title: str, made_by: Mapping[str, Any]) -> Svg:
-    """A drawing from its tokens, counted from the first SVG token."""
+def check_candidates(candidates: int, temperature: float) -> None:
+    """Raise InputError for several drawings that would all be the same."""
+    if candidates > 1 and temperature == 0:
+        raise InputError("candidates are all alike at temperature 0; give a temperature too, for example 0.7")
+
+
+def drawn(attempts: Sequence[Sequence[int]], given: ModelInput, *, prompt: str, made_by: Mapping[str, Any]) -> Svg:
+    """A drawing from its tokens, counted from the first SVG token, set in motion where the prompt ends in one.
+
+    Of several attempts, the one that looks most like the others.
+    """
     svg = part("generation.svg")
-    raw = svg.partial(list(local))
-    usage = Usage(read=given.length, written=len(local))
-    return Svg(text=svg.rebuild(raw, title=title), raw=raw, provenance=made_by, usage=usage)
+    raws = [svg.partial(list(local)) for local in attempts]
+    raw = raws[svg.ranked(raws)[0]] if len(raws) > 1 else raws[0]
+    text = svg.rebuild(raw, title=prompt.strip())
+    motion = split_motion(prompt)[1]
+    if motion is not None:
+        text = svg.moving(text, poses_of(motion), MOTION_SECONDS)
+    usage = Usage(read=given.length, written=sum(map(len, attempts)))
+    return Svg(text=text, raw=raw, provenance=made_by, usage=usage)
 
 
 def to_uint8(frames_3FHW: torch.Tensor) -> np.ndarray:

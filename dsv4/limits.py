@@ -24,6 +24,7 @@ RANGES: dict[str, Range] = {
     "seed": Range(low=0, high=2**63 - 1),
     "temperature": Range(low=0, high=2, whole=False),
     "max_tokens": Range(low=1, high=4096, unit=" tokens"),
+    "candidates": Range(low=1, high=16),
     "steps": Range(low=1, high=64, unit=" steps"),
     "guidance": Range(low=1, high=10, whole=False),
     "seconds": Range(low=0.25, high=4, whole=False, unit=" seconds"),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ROLES = ("user", "assistant", "system")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".svg")
 DOCUMENT_SUFFIXES = (".pdf", ".tif", ".tiff", ".gif", ".webp", ".png", ".jpg", ".jpeg", ".bmp")
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".gif")
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif", ".webp", ".apng")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,7 +121,10 @@ def _drawn(source: Path | bytes) -> PilImage:
 
 
 def _frames(video: Video) -> list[PilImage]:
+    from PIL import Image as pil
+
     try:
-        return part("vision").clip_frames(video.source, video.frames)
-    except ValueError as error:
+        clip = part("generation.clips").read_clip(video.source, video.frames)
+    except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
+    return [_open(pil.fromarray(frame_HW3)) for frame_HW3 in clip.frames_NHW3]

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "chat": (".txt", ".md"),
-    "svg": (".svg", ".png"),
+    "svg": (".svg", ".png", ".mp4", ".webm", ".webp", ".apng", ".gif"),
     "image": (".png", ".webp"),
-    "video": (".mp4", ".gif", ".webp"),
+    "video": (".mp4", ".webm", ".webp", ".apng", ".gif"),
     "read": (".md", ".txt", ".json"),
 }
 SVG_PNG_SIZE = 512  # side of an SVG that is saved as PNG, in pixels
+SVG_CLIP_SIZE = 256  # longer side of a moving SVG that is saved as a clip, in pixels
+SVG_CLIP_FPS = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,12 +77,21 @@ class Svg:
     usage: Usage = field(default_factory=Usage)
 
     def save(self, path: str | os.PathLike[str], *, provenance: bool = True) -> Path:
-        """Write `.svg`, or `.png` of 512 pixels; the provenance goes inside unless it is to be left out."""
+        """Write `.svg`, `.png` of 512 pixels, or a moving drawing as a clip of one run (`.mp4`, `.gif`, ...).
+
+        The provenance goes inside unless it is to be left out. InputError for a still drawing as a clip.
+        """
         target = check_output(path, "svg")
         files, record = part("generation.files"), dict(self.provenance) if provenance else None
         if target.suffix.lower() == ".png":
             picture_HW3 = part("generation.svg").rasterise(self.text, SVG_PNG_SIZE)
             return files.save_png(target, picture_HW3, record)
+        if target.suffix.lower() != ".svg":
+            svg = part("generation.svg")
+            if not svg.animated(self.text):
+                raise InputError(f"this drawing does not move, so it cannot be saved as '{target.suffix}'; use .svg")
+            frames_FHW3 = svg.frames(self.text, SVG_CLIP_SIZE, fps=SVG_CLIP_FPS)
+            return files.save_clip(target, frames_FHW3, fps=SVG_CLIP_FPS, provenance=record)
         return files.save_svg(target, self.text, record)
 
 
@@ -121,11 +132,10 @@ class Clip:
         return len(self.frames) / self.fps
 
     def save(self, path: str | os.PathLike[str], *, provenance: bool = True) -> Path:
-        """Write `.mp4`, `.gif` or `.webp`; the provenance goes inside unless it is to be left out."""
+        """Write `.mp4`, `.webm`, `.webp`, `.apng` or `.gif`; the provenance goes inside unless it is to be left out."""
         target = check_output(path, "video")
         files, record = part("generation.files"), dict(self.provenance) if provenance else None
-        save = {".mp4": files.save_mp4, ".gif": files.save_gif, ".webp": files.save_webp}[target.suffix.lower()]
-        return save(target, self.frames, fps=self.fps, provenance=record)
+        return files.save_clip(target, self.frames, fps=self.fps, provenance=record)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

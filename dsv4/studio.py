@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 from dsv4 import limits
 from dsv4._parts import asset, part
 from dsv4.errors import InputError, unknown
-from dsv4.finish import Answer, closed_in_answers, drawn, enlarged, first_frame_3HW, to_uint8, well_formed
+from dsv4.finish import (
+    Answer,
+    check_candidates,
+    closed_in_answers,
+    drawn,
+    enlarged,
+    first_frame_3HW,
+    to_uint8,
+    well_formed,
+)
+from dsv4.instructions import split_motion
 from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg
 
 if TYPE_CHECKING:
@@ -96,22 +106,26 @@ class Studio:
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 1200,
+        candidates: int = 1,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Svg:
-        """Draw an icon, a drawing or a scene as safe, editable SVG; always well-formed."""
-        limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
-        given = self.processor.svg(prompt)
-        svg, tokenizer = part("generation.svg"), self.model.tokenizer
-        constraint = well_formed(tokenizer, max_tokens)
-        local: list[int] = []
+        """Draw an icon, a drawing or a scene as safe, editable SVG; always well-formed.
+
+        A motion at the prompt's end ("a star bouncing") sets what was drawn in motion. Of several `candidates`, from
+        seeds one after the other, the one is kept that looks most like the others.
+        """
+        limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
+        check_candidates(candidates, temperature)
+        given = self.processor.svg(split_motion(prompt)[0])
         ready = self.model.embed(given)
-        for token in self._generate(ready, max_tokens + 1, temperature, seed, constraint, cancelled):
-            local.append(token - tokenizer.svg_offset)
-            if on_progress is not None and len(local) % PREVIEW_EVERY == 0:
-                on_progress(Progress(step=len(local), total=max_tokens, preview=svg.partial(local)))
-        made_by = self._made_by("svg", prompt, seed, temperature=temperature, max_tokens=max_tokens)
-        return drawn(local, given, title=prompt.strip(), made_by=made_by)
+        attempts: list[list[int]] = []
+        for turn in range(candidates):
+            if cancelled is not None and cancelled() and attempts:
+                break
+            attempts.append(self._draw(ready, max_tokens, temperature, seed + turn, on_progress, cancelled))
+        told = {"temperature": temperature, "max_tokens": max_tokens, "candidates": candidates}
+        return drawn(attempts, given, prompt=prompt, made_by=self._made_by("svg", prompt, seed, **told))
 
     def image(
         self,
@@ -209,6 +223,25 @@ class Studio:
         from dsv4.together import Together
 
         return Together(self.model, self.processor, self._made_by)
+
+    def _draw(
+        self,
+        ready: Any,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        on_progress: OnProgress,
+        cancelled: Cancelled,
+    ) -> list[int]:
+        """The drawing tokens of one attempt; the mask closes it within `max_tokens`."""
+        svg, tokenizer = part("generation.svg"), self.model.tokenizer
+        constraint = well_formed(tokenizer, max_tokens)
+        local: list[int] = []
+        for token in self._generate(ready, max_tokens + 1, temperature, seed, constraint, cancelled):
+            local.append(token - tokenizer.svg_offset)
+            if on_progress is not None and len(local) % PREVIEW_EVERY == 0:
+                on_progress(Progress(step=len(local), total=max_tokens, preview=svg.partial(local)))
+        return local
 
     def _generate(
         self, ready: Any, max_tokens: int, temperature: float, seed: int, constraint: Any, cancelled: Cancelled

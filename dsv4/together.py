@@ -13,7 +13,8 @@ from dsv4 import limits
 from dsv4._parts import part
 from dsv4.engine.together import Row, generate_together
 from dsv4.errors import InputError
-from dsv4.finish import Answer, closed_in_answers, drawn, enlarged, to_uint8, well_formed
+from dsv4.finish import Answer, check_candidates, closed_in_answers, drawn, enlarged, to_uint8, well_formed
+from dsv4.instructions import split_motion
 from dsv4.results import Picture, Reply, Svg
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Request = Mapping[str, Any]
 CACHE_TOKENS = 65_536  # rows times length that one cache may hold; more rows go in turns
 
 CHAT = {"pictures": (), "mode": "tiny", "history": (), "seed": 0, "temperature": 0.0, "max_tokens": 160}
-SVG = {"seed": 0, "temperature": 0.0, "max_tokens": 1200}
+SVG = {"seed": 0, "temperature": 0.0, "max_tokens": 1200, "candidates": 1}
 IMAGE = {"seed": 0, "size": 128, "steps": 8, "guidance": 2.0}
 
 
@@ -42,8 +43,10 @@ class Together:
             if task == "chat":
                 words = self.processor.chat(request["prompt"], (), mode="tiny").length
                 return (words, len(request.get("pictures", ())), request.get("mode", "tiny"))
-            if task in ("svg", "image"):
-                return (getattr(self.processor, task)(request["prompt"]).length,)
+            if task == "svg":
+                return (self.processor.svg(split_motion(request["prompt"])[0]).length,)
+            if task == "image":
+                return (self.processor.image(request["prompt"]).length,)
         except InputError:
             pass
         return ()
@@ -71,20 +74,32 @@ class Together:
         return self._written([{**CHAT, **request} for request in requests], prepare, finish, room=0)
 
     def svg(self, requests: Sequence[Request]) -> list[Svg | InputError]:
-        """Drawings."""
+        """Drawings; of a request for several candidates each is a row of its own."""
         tokenizer = self.model.tokenizer
+        asks = [{**SVG, **request} for request in requests]
 
         def prepare(ask: Request) -> tuple[ModelInput, Any]:
             limits.check_numbers(**{key: ask[key] for key in SVG})
-            return self.processor.svg(ask["prompt"]), well_formed(tokenizer, ask["max_tokens"])
+            check_candidates(ask["candidates"], ask["temperature"])
+            return self.processor.svg(split_motion(ask["prompt"])[0]), well_formed(tokenizer, ask["max_tokens"])
 
-        def finish(ask: Request, given: ModelInput, tokens: list[int]) -> Svg:
-            told = {"temperature": ask["temperature"], "max_tokens": ask["max_tokens"]}
-            made_by = self.made_by("svg", ask["prompt"], ask["seed"], **told)
-            local = [token - tokenizer.svg_offset for token in tokens]
-            return drawn(local, given, title=ask["prompt"].strip(), made_by=made_by)
+        def attempt(ask: Request, given: ModelInput, tokens: list[int]) -> tuple[ModelInput, list[int]]:
+            return given, [token - tokenizer.svg_offset for token in tokens]
 
-        return self._written([{**SVG, **request} for request in requests], prepare, finish, room=1)
+        turns = [(place, turn) for place, ask in enumerate(asks) for turn in range(_turns(ask))]
+        rows = [{**asks[place], "seed": asks[place]["seed"] + turn} for place, turn in turns]
+        made: list[list[Any]] = [[] for _ in asks]
+        for (place, _), found in zip(turns, self._written(rows, prepare, attempt, room=1), strict=True):
+            made[place].append(found)
+        return [self._chosen(ask, found) for ask, found in zip(asks, made, strict=True)]
+
+    def _chosen(self, ask: Request, found: list[Any]) -> Svg | InputError:
+        """One request's drawing from its attempts, or what is wrong with it."""
+        if isinstance(found[0], InputError):
+            return found[0]
+        told = {key: ask[key] for key in ("temperature", "max_tokens", "candidates")}
+        made_by = self.made_by("svg", ask["prompt"], ask["seed"], **told)
+        return drawn([local for _, local in found], found[0][0], prompt=ask["prompt"], made_by=made_by)
 
     def image(self, requests: Sequence[Request]) -> list[Picture | InputError]:
         """Pictures; those of equal steps, guidance and prompt length are painted in one pass."""
@@ -165,6 +180,12 @@ class Together:
             generator=torch.Generator().manual_seed(ask["seed"]),
             constraint=constraint,
         )
+
+
+def _turns(ask: Request) -> int:
+    """How many rows a drawing takes; one where the number is wrong, which that row then says."""
+    count = ask["candidates"]
+    return count if isinstance(count, int) and 1 <= count <= limits.RANGES["candidates"].high else 1
 
 
 _ANSWERS: dict[str, Callable[[Together, Sequence[Request]], list[Any]]] = {

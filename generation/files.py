@@ -1,6 +1,8 @@
 """Write pictures, clips and SVGs: to a temporary name first, then renamed, so that a file is there whole or not at all.
 
-F frames, H and W pixels; arrays are uint8 RGB. `provenance` goes into the file; None leaves it out.
+F frames, H and W pixels; arrays are uint8 RGB. `provenance` goes into the file; None leaves it out. `clips` reads clips
+back, `provenance` the record.
+Sources: the muxers' and encoders' options as FFmpeg documents them; APNG as in PNG, third edition.
 """
 
 from __future__ import annotations
@@ -18,10 +20,23 @@ from .provenance import EXIF_DESCRIPTION, PNG_KEY, from_text, into_svg, read_pro
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["read_provenance", "save_gif", "save_mp4", "save_png", "save_sidecar", "save_svg", "save_webp"]
+__all__ = [
+    "CLIP_SUFFIXES",
+    "read_provenance",
+    "save_apng",
+    "save_clip",
+    "save_gif",
+    "save_mp4",
+    "save_png",
+    "save_sidecar",
+    "save_svg",
+    "save_webm",
+    "save_webp",
+]
 
 Target = str | os.PathLike[str]
 Record = Mapping[str, Any] | None
+CLIP_SUFFIXES = (".mp4", ".webm", ".webp", ".apng", ".gif")
 _BT709 = 1  # the number of this colour standard in every field of a video stream that names one
 
 
@@ -70,32 +85,49 @@ def save_gif(path: Target, frames_FHW3: np.ndarray, *, fps: float, provenance: R
     return Path(path)
 
 
+def save_apng(path: Target, frames_FHW3: np.ndarray, *, fps: float, provenance: Record = None) -> Path:
+    """Write a clip that repeats as animated PNG, without loss. Raises as `save_png`."""
+    from PIL import Image, PngImagePlugin
+
+    pictures = [Image.fromarray(frame) for frame in _frames(frames_FHW3, fps)]
+    text = PngImagePlugin.PngInfo()
+    if provenance is not None:
+        text.add_itxt(PNG_KEY, to_text(provenance))
+    with _whole(path) as temporary:
+        pictures[0].save(
+            temporary, "PNG", save_all=True, append_images=pictures[1:], loop=0, pnginfo=text,
+            duration=_durations(len(pictures), fps, 1),
+        )  # fmt: skip
+    return Path(path)
+
+
 def save_mp4(path: Target, frames_FHW3: np.ndarray, *, fps: float, provenance: Record = None) -> Path:
     """Write H.264 that browsers play: yuv420p, index in front; odd sides grow by one pixel, which copies the edge.
 
     Raises ValueError for a wrong array or rate, OSError when the path cannot be written.
     """
-    import av
-
-    frames = _frames(frames_FHW3, fps)
-    height, width = frames_FHW3.shape[1:3]
-    rate = Fraction(fps).limit_denominator(1001)
     # The index is moved to the front by reopening the file by name, so this cannot go to memory.
     front = {"movflags": "+faststart"}
-    with _whole(path) as temporary, av.open(str(temporary), "w", format="mp4", options=front) as out:
-        if provenance is not None:
-            out.metadata["comment"] = to_text(provenance)
-        # Without frames that look ahead: where memory happens to lie decides how those are coded, in one clip of 300.
-        options = {"crf": "18", "preset": "veryfast", "bf": "0"}
-        stream: Any = out.add_stream("libx264", rate=rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
-        context = stream.codec_context
-        context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
-        for frame_HW3 in frames:
-            frame = av.VideoFrame.from_ndarray(_even(frame_HW3), format="rgb24")
-            out.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
-        out.mux(stream.encode())
+    # Without frames that look ahead: where memory happens to lie decides how those are coded, in one clip of 300.
+    steady = {"crf": "18", "preset": "veryfast", "bf": "0"}
+    _film(path, frames_FHW3, fps, provenance, "mp4", front, "libx264", steady)
     return Path(path)
+
+
+def save_webm(path: Target, frames_FHW3: np.ndarray, *, fps: float, provenance: Record = None) -> Path:
+    """Write VP9 in WebM, for whoever may not play H.264; sides and errors as `save_mp4`."""
+    best = {"crf": "18", "b": "0", "deadline": "realtime", "cpu-used": "5"}
+    _film(path, frames_FHW3, fps, provenance, "webm", {}, "libvpx-vp9", best)
+    return Path(path)
+
+
+def save_clip(path: Target, frames_FHW3: np.ndarray, *, fps: float, provenance: Record = None) -> Path:
+    """Write a clip as what the path's ending says, one of CLIP_SUFFIXES. Raises ValueError for another ending."""
+    savers = dict(zip(CLIP_SUFFIXES, (save_mp4, save_webm, save_webp, save_apng, save_gif), strict=True))
+    suffix = Path(path).suffix.lower()
+    if suffix not in savers:
+        raise ValueError(f"a clip is written as {', '.join(savers)}, not '{suffix or Path(path).name}'")
+    return savers[suffix](path, frames_FHW3, fps=fps, provenance=provenance)
 
 
 def save_svg(path: Target, svg: str, provenance: Record = None) -> Path:
@@ -113,6 +145,35 @@ def save_sidecar(path: Target, provenance: Mapping[str, Any]) -> Path:
     with _whole(target) as temporary:
         temporary.write_text(to_text(provenance) + "\n", encoding="utf-8")
     return target
+
+
+def _film(
+    path: Target,
+    frames_FHW3: np.ndarray,
+    fps: float,
+    provenance: Record,
+    container: str,
+    container_options: dict[str, str],
+    codec: str,
+    codec_options: dict[str, str],
+) -> None:
+    """Encode frames as yuv420p with their colours named, one packet a frame at exact times."""
+    import av
+
+    frames = _frames(frames_FHW3, fps)
+    height, width = frames_FHW3.shape[1:3]
+    rate = Fraction(fps).limit_denominator(1001)
+    with _whole(path) as temporary, av.open(str(temporary), "w", format=container, options=container_options) as out:
+        if provenance is not None:
+            out.metadata["comment"] = to_text(provenance)
+        stream: Any = out.add_stream(codec, rate=rate, options=codec_options)
+        stream.width, stream.height, stream.pix_fmt = width + width % 2, height + height % 2, "yuv420p"
+        context = stream.codec_context
+        context.colorspace = context.color_primaries = context.color_trc = context.color_range = _BT709
+        for frame_HW3 in frames:
+            frame = av.VideoFrame.from_ndarray(_even(frame_HW3), format="rgb24")
+            out.mux(stream.encode(frame.reformat(format="yuv420p", dst_colorspace="ITU709")))
+        out.mux(stream.encode())
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Who made a file, from what: one record in PNG text, MP4 comment, GIF comment, WebP EXIF, SVG metadata or a sidecar.
+"""Who made a file, from what: one record in PNG text, MP4, WebM and GIF comments, WebP EXIF, SVG metadata or a sidecar.
 
 The record is JSON: `schema`, and whatever the maker tells, for us task, prompt, seed, model and settings. Writers take
 None as the switch that leaves it out.
@@ -63,7 +63,7 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file '{path}'")
-    readers = {".svg": _from_svg, ".mp4": _from_mp4}
+    readers = {".svg": _from_svg, ".mp4": _from_film, ".webm": _from_film}
     reader = readers.get(path.suffix.lower(), _from_picture)
     found = from_text(reader(path))
     if found is None and sidecar_path(path).is_file():
@@ -83,12 +83,13 @@ def _from_picture(path: Path) -> str | bytes | None:
         raise ValueError(f"'{path}' is not a picture that can be read") from error
 
 
-def _from_mp4(path: Path) -> str | None:
+def _from_film(path: Path) -> str | None:
     import av
 
     try:
         with av.open(str(path), metadata_errors="replace") as clip:
-            return clip.metadata.get("comment")
+            # Matroska writes its names in capitals.
+            return {name.lower(): value for name, value in clip.metadata.items()}.get("comment")
     except (av.FFmpegError, OSError) as error:
         raise ValueError(f"'{path}' is not a clip that can be read") from error
 

@@ -235,7 +235,7 @@ def test_an_output_path_is_judged_before_the_work(tmp_path):
     (tmp_path / "folder.svg").mkdir()
     wrong = {
         ("a.pgn", "image"): "unknown output format for image '.pgn'; did you mean '.png'",
-        ("a", "video"): "unknown output format for video 'a'; choose one of .mp4, .gif, .webp",
+        ("a", "video"): "unknown output format for video 'a'; choose one of .mp4, .webm, .webp, .apng, .gif",
         ("folder.svg", "svg"): "is a folder",
         ("none/a.svg", "svg"): "no folder",
         ("a\0.svg", "svg"): "NUL",

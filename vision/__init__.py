@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from .deepencoder import DeepEncoder as DeepEncoder
     from .deepseek_vit import DeepSeekViT as DeepSeekViT
     from .deepseek_vit import DeepSeekViTConfig as DeepSeekViTConfig
-    from .frames import clip_frames as clip_frames
     from .frames import open_frames as open_frames
     from .modes import MODES as MODES
     from .modes import Mode as Mode
@@ -40,7 +39,6 @@ _HOME = {
     "draw_boxes": "overlay",
     "draw_tiles": "overlay",
     "PdfFile": "pdf",
-    "clip_frames": "frames",
     "open_frames": "frames",
     "open_picture": "pictures",
     "Views": "views",

@@ -10,12 +10,15 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dsv4
 from dsv4 import limits
+from dsv4._parts import part
+from dsv4.errors import InputError
 from dsv4.messages import document, image, video
-from dsv4.results import Progress, check_output
+from dsv4.results import Progress, Svg, check_output
 
 from ..settings import resolve
 
@@ -54,15 +57,18 @@ def chat(args: argparse.Namespace) -> int:
 def svg(args: argparse.Namespace) -> int:
     """Write an SVG, or print it when no file is named."""
     limits.check_prompt(args.prompt)
-    limits.check_numbers(seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens)
+    limits.check_numbers(
+        seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens, candidates=args.candidates
+    )
     if args.output:
         check_output(args.output, "svg")
-    studio, started = _load(args), time.monotonic()
-    drawing = studio.svg(
+    started = time.monotonic()
+    drawing = _edited(args) if args.edit else _load(args).svg(
         args.prompt,
         seed=args.seed,
         temperature=args.temperature,
         max_tokens=args.max_tokens,
+        candidates=args.candidates,
         on_progress=_reporter(args),
     )
     if args.output:
@@ -72,6 +78,16 @@ def svg(args: argparse.Namespace) -> int:
     else:
         print(drawing.text, end="" if drawing.text.endswith("\n") else "\n")
     return 0
+
+
+def _edited(args: argparse.Namespace) -> Svg:
+    """A file's drawing with one edit done; needs no model."""
+    try:
+        text = part("generation.svg").edit(Path(args.edit).read_text(encoding="utf-8"), args.prompt)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot edit '{args.edit}': {error}") from error
+    made_by = {"task": "svg", "prompt": args.prompt.strip(), "edited": Path(args.edit).name}
+    return Svg(text=text, provenance=made_by)
 
 
 def picture(args: argparse.Namespace) -> int:

@@ -21,7 +21,7 @@ from dsv4.messages import Message
 
 TASKS: dict[str, tuple[str, ...]] = {  # task: the options that its verb takes
     "chat": ("mode", "seed", "temperature", "max_tokens"),
-    "svg": ("seed", "temperature", "max_tokens"),
+    "svg": ("seed", "temperature", "max_tokens", "candidates"),
     "image": ("seed", "size", "steps", "guidance"),
     "video": ("seconds", "seed", "steps", "guidance"),
 }

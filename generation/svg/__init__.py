@@ -6,17 +6,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .animation import animated as animated
+    from .animation import duration as duration
     from .compose import beside as beside
     from .compose import in_circle as in_circle
     from .compose import in_square as in_square
     from .compose import recolour as recolour
     from .compose import repeated as repeated
+    from .editing import edit as edit
+    from .film import at_time as at_time
+    from .film import frames as frames
+    from .motion import moving as moving
     from .normalise import canonical as canonical
     from .palette import COLOURS as COLOURS
     from .palette import SHAPE_COLOURS as SHAPE_COLOURS
     from .palette import nearest_paint as nearest_paint
     from .preview import partial as partial
+    from .rank import ranked as ranked
     from .render import rasterise as rasterise
+    from .render import rasterise_many as rasterise_many
     from .render import rasterise_trusted as rasterise_trusted
     from .safe import rebuild as rebuild
     from .shapes import SHAPES as SHAPES
@@ -26,6 +34,9 @@ if TYPE_CHECKING:
     from .state import SvgState as SvgState
     from .tokens import Vocabulary as Vocabulary
     from .tokens import vocabulary as vocabulary
+    from .wild import Tokenised as Tokenised
+    from .wild import likeness as likeness
+    from .wild import tokenise as tokenise
 
 _HOME = {
     "vocabulary": "tokens",
@@ -35,6 +46,17 @@ _HOME = {
     "partial": "preview",
     "rebuild": "safe",
     "rasterise": "render",
+    "rasterise_many": "render",
+    "animated": "animation",
+    "Tokenised": "wild",
+    "likeness": "wild",
+    "tokenise": "wild",
+    "ranked": "rank",
+    "duration": "animation",
+    "edit": "editing",
+    "at_time": "film",
+    "frames": "film",
+    "moving": "motion",
     "rasterise_trusted": "render",
     "in_circle": "compose",
     "in_square": "compose",

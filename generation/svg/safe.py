@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from xml.sax.saxutils import escape, quoteattr
 
+from .animation import ANIMATIONS, MAX_ANIMATIONS, kept_animation
 from .tree import SVG_NAMESPACE, Node, load_tree
 
 MAX_USES = 64
@@ -44,8 +45,9 @@ def rebuild(
 ) -> str:
     """Return a safe, pretty, editable SVG built anew from the allowed parts of another.
 
-    Scripts, event handlers, foreign content, images, styles sheets, animation and every address that is not `#id`
-    have no place in the result. Title and description, when given, replace those of the source.
+    Scripts, event handlers, foreign content, images, style sheets and every address that is not `#id` have no place
+    in the result; of animation, what `animation` allows: numbers that change with time, and nothing else. Title and
+    description, when given, replace those of the source.
 
     Args:
         svg: the SVG text or bytes, at most 512,000 bytes, 5,000 elements, 32 levels, 64 uses.
@@ -59,6 +61,16 @@ def rebuild(
     _check_uses(root)
     if not _draws(root):
         raise ValueError("nothing drawable is left of this SVG once only allowed elements stay")
+    return write_tree(root, title, description, metadata)
+
+
+def write_tree(
+    root: Node,
+    title: str | None = None,
+    description: str | None = None,
+    metadata: Mapping[str, object] | None = None,
+) -> str:
+    """As `rebuild`, from a tree within the limits."""
     lines = [f"<svg xmlns={quoteattr(SVG_NAMESPACE)}{_attributes_text(root)}>"]
     own = {"title": title, "desc": description}
     for tag, text in own.items():
@@ -75,6 +87,12 @@ def rebuild(
 
 
 def _write(node: Node, depth: int, lines: list[str]) -> None:
+    if node.tag in ANIMATIONS:
+        kept = kept_animation(node)
+        if kept is not None:
+            text = "".join(f" {key}={quoteattr(value)}" for key, value in kept.items())
+            lines.append(f"{'  ' * depth}<{node.tag}{text}/>")
+        return
     if (
         node.tag not in _TAGS
         or node.tag == "svg"
@@ -136,11 +154,14 @@ def _draws(root: Node) -> bool:
 
 
 def _check_uses(root: Node) -> None:
-    """Refuse many uses, and uses whose target uses again: they multiply."""
+    """Refuse many animations, many uses, and uses whose target uses again: they multiply."""
     nodes = list(_everyone(root))
     uses = [node for node in nodes if node.tag == "use"]
     if len(uses) > MAX_USES:
         raise ValueError(f"the SVG has {len(uses)} <use> elements; the limit is {MAX_USES}")
+    moving = sum(node.tag in ANIMATIONS for node in nodes)
+    if moving > MAX_ANIMATIONS:
+        raise ValueError(f"the SVG has {moving} animations; the limit is {MAX_ANIMATIONS}")
     targets = {(use.get("href") or "").removeprefix("#") for use in uses}
     for node in nodes:
         if node.get("id") in targets and any(inner.tag == "use" for inner in _everyone(node)):

@@ -85,6 +85,7 @@ REFUSED = [
     (["svg", "   "], "the prompt is empty"),
     (["chat", "x", "--image", "none.png"], "no picture at 'none.png'"),
     (["chat", "x", "--image", "words.png"], "words.png"),
+    (["chat", "x", "--image", "strip.png"], "a line of 1 x 5000 pixels"),
     (["chat", "x", "--image", "words.txt"], "unknown picture format '.txt'"),
     (["chat", "x", "--mode", "basse"], "unknown mode 'basse'; did you mean 'base'?"),
     (["chat", "x", "--max-tokens", "0"], "max_tokens must be a whole number from 1"),
@@ -123,9 +124,11 @@ REFUSED = [
 
 @pytest.mark.parametrize(("arguments", "says"), REFUSED, ids=[" ".join(arguments) for arguments, _ in REFUSED])
 def test_bad_input_is_one_line_and_status_two(capsys, tmp_path, arguments, says):
+    from PIL import Image
 
     for name in ("words.png", "words.txt"):
         (tmp_path / name).write_text("these are words")
+    Image.new("RGB", (1, 5000)).save(tmp_path / "strip.png")
     before = sorted(path.name for path in tmp_path.iterdir())
     status = main(arguments)
     captured = capsys.readouterr()
@@ -246,3 +249,15 @@ def test_a_reader_that_goes_away_is_no_error(python, python_environment):
     command = f"'{python}' -m dsv4 chat '{'word ' * 4000}' --max-tokens 4000 | head -c 5"
     run = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60)
     assert (run.stdout, run.stderr) == ("word ", "")
+
+
+def test_a_drawing_is_edited_by_words_without_a_model(tmp_path, capsys):
+    from app.cli import main
+
+    source = tmp_path / "dot.svg"
+    source.write_text('<svg viewBox="0 0 96 96"><circle cx="48" cy="48" r="9" fill="red"/></svg>')
+    assert main(["svg", "make it blue", "--edit", str(source), "-o", str(tmp_path / "out.svg")]) == 0
+    assert 'fill="blue"' in (tmp_path / "out.svg").read_text()
+    assert main(["svg", "make it nicer", "--edit", str(source)]) == 2
+    assert "'nicer' is no colour" in capsys.readouterr().err
+    assert main(["svg", "make it blue", "--edit", str(tmp_path / "none.svg")]) == 2

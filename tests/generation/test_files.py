@@ -10,7 +10,7 @@ import pytest
 from av.video.frame import PictureType
 from PIL import Image
 
-from generation import read_provenance, save_gif, save_mp4, save_png, save_svg, save_webp
+from generation import read_provenance, save_apng, save_gif, save_mp4, save_png, save_svg, save_webm, save_webp
 from generation.files import save_sidecar
 
 MADE_BY = {"task": "image", "prompt": 'a "tiger" & <é>', "seed": 2**63 - 1, "model": "nano", "settings": {"steps": 8}}
@@ -35,11 +35,11 @@ def written(path, kind: str, provenance) -> None:
     elif kind == "svg":
         save_svg(path, SVG, provenance)
     else:
-        save = {"mp4": save_mp4, "gif": save_gif, "webp": save_webp}[kind]
+        save = {"mp4": save_mp4, "gif": save_gif, "webp": save_webp, "webm": save_webm, "apng": save_apng}[kind]
         save(path, clip(), fps=8, provenance=provenance)
 
 
-@pytest.mark.parametrize("kind", ["png", "webp", "gif", "mp4", "svg"])
+@pytest.mark.parametrize("kind", ["png", "webp", "gif", "mp4", "webm", "apng", "svg"])
 def test_provenance_comes_back_and_can_be_left_out(tmp_path, kind):
     path = tmp_path / f"made.{kind}"
     written(path, kind, MADE_BY)
@@ -73,7 +73,7 @@ def test_an_mp4_plays_back_with_its_frames_rate_and_size(tmp_path, size, played)
     assert 0 < data.find(b"moov") < data.find(b"mdat")  # it starts to play before all of it is there
 
 
-@pytest.mark.parametrize("kind", ["gif", "webp"])
+@pytest.mark.parametrize("kind", ["gif", "webp", "apng"])
 def test_animations_keep_frames_and_time(tmp_path, kind):
     path = tmp_path / f"clip.{kind}"
     written(path, kind, None)
@@ -112,7 +112,7 @@ def test_an_svg_stays_an_svg_and_holds_one_record(tmp_path):
         save_svg(tmp_path / "c.svg", "<p>words</p>", MADE_BY)
 
 
-@pytest.mark.parametrize("kind", ["png", "webp", "gif", "mp4", "svg"])
+@pytest.mark.parametrize("kind", ["png", "webp", "gif", "mp4", "webm", "apng", "svg"])
 def test_paths_that_cannot_be_written_are_said_in_one_line(tmp_path, kind):
     (tmp_path / "file").write_text("in the way")
     (tmp_path / f"folder.{kind}").mkdir()
@@ -149,7 +149,7 @@ def test_wrong_clips_are_refused(tmp_path, array, fps, says):
 def test_reading_says_what_is_wrong(tmp_path):
     with pytest.raises(FileNotFoundError, match="there is no file"):
         read_provenance(tmp_path / "none.png")
-    for kind in ("png", "mp4", "svg"):
+    for kind in ("png", "mp4", "webm", "svg"):
         path = tmp_path / f"words.{kind}"
         path.write_text("these are words")
         with pytest.raises(ValueError, match="can be read"):

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from generation import save_mp4
-from vision import PdfFile, clip_frames, open_frames
+from vision import PdfFile, open_frames
 
 COLOURS = ("red", "lime", "blue", "black")
 
@@ -49,28 +48,6 @@ def test_a_page_that_is_too_large_is_refused_and_the_one_before_it_is_not(tmp_pa
     assert next(pages)[1].size == (10, 10)
     with pytest.raises(ValueError, match="90 x 90 pixels; at most 1,000"):
         next(pages)
-
-
-def clip(path: Path, frames: int) -> Path:
-    """Frames that grow from black to white."""
-    pixels = np.stack([np.full((32, 32, 3), 255 * n // (frames - 1), dtype=np.uint8) for n in range(frames)])
-    save_mp4(path, pixels, fps=8, provenance=None)
-    return path
-
-
-@pytest.mark.parametrize("frames", [3, 40, 700])
-def test_moments_of_a_clip_are_evenly_spread(tmp_path, frames):
-    found = clip_frames(clip(tmp_path / "a.mp4", frames), 4)
-    light = [float(np.asarray(picture).mean()) for picture in found]
-    assert len(light) == min(4, frames)
-    if frames > 4:
-        assert light == pytest.approx([255 * part / 8 for part in (1, 3, 5, 7)], abs=12)
-
-
-def test_what_is_no_clip_is_named(tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"no clip at all")
-    with pytest.raises(ValueError, match="is not a clip that can be read"):
-        clip_frames(tmp_path / "a.mp4", 2)
 
 
 def test_pages_of_a_pdf(tmp_path):

@@ -1,6 +1,7 @@
 """Nothing dangerous survives a rebuild, and rendering outside text is bounded."""
 
 import json
+import time
 
 import pytest
 
@@ -99,3 +100,62 @@ def test_a_slow_drawing_is_ended():
         rasterise(ATTACKS["script"], 32, timeout=0.01)
     with pytest.raises(ValueError, match="1 to 4096 pixels, not 9999"):
         rasterise(ATTACKS["script"], 9999)
+
+
+SECRET = "#0a0b0c"  # the colour of a file that must not be read
+BOMBS = {
+    "entities that multiply": "<!DOCTYPE s [<!ENTITY a 'aaaaaaaaaa'>"
+    + "".join(f"<!ENTITY {b} '{f'&{a};' * 10}'>" for a, b in zip("abcdefg", "bcdefgh", strict=True))
+    + f"]>{HEAD}><text>&h;</text></svg>",
+    "entity of a file": f"<!DOCTYPE s [<!ENTITY a SYSTEM 'file:///etc/hostname'>]>{HEAD}><text>&a;</text></svg>",
+    "uses that multiply": HEAD + f'><g id="a0">{DOT}</g>' + "".join(
+        f'<g id="a{n + 1}">' + f'<use href="#a{n}"/>' * 10 + "</g>" for n in range(7)
+    ) + '<use href="#a7"/></svg>',
+    "20,000 nested groups": HEAD + ">" + "<g>" * 20_000 + DOT + "</g>" * 20_000 + "</svg>",
+    "500 nested groups with opacity": HEAD + ">" + '<g opacity=".9">' * 500 + DOT + "</g>" * 500 + "</svg>",
+    "a use of itself": f'{HEAD}><g id="a">{DOT}<use href="#a"/></g></svg>',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_the_six_bombs_are_refused_at_once(name):
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="document type|itself uses|deeper than 32|limit is 64"):
+        rasterise(BOMBS[name], 64)
+    assert time.monotonic() - started < 2
+
+
+def test_a_filter_that_hangs_the_renderer_is_not_there_once_rebuilt():
+    turbulence = '<feTurbulence baseFrequency="9" numOctaves="9999"/><feGaussianBlur stdDeviation="9999"/>'
+    slow = f'{HEAD}><filter id="f">{turbulence}'
+    started = time.monotonic()
+    drawn = rasterise(slow + f'</filter><g filter="url(#f)">{DOT}</g></svg>', 64)
+    assert tuple(drawn[32, 32]) == (255, 0, 0) and time.monotonic() - started < 5
+
+
+def test_files_beside_are_not_read(tmp_path, monkeypatch):
+    from PIL import Image
+
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8), SECRET).save("secret.png")
+    for name in ("secret.png", str(tmp_path / "secret.png"), f"file://{tmp_path}/secret.png"):
+        drawn = rasterise(f'{HEAD}><image href="{name}" width="96" height="96"/>{DOT}</svg>', 32)
+        assert tuple(drawn[2, 2]) == (255, 255, 255)
+
+
+def test_work_that_takes_long_is_killed_on_time():
+    veil = '<ellipse cx="48" cy="48" rx="48" ry="47" fill="red" opacity="0.5"/>'
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="longer than 1 seconds"):
+        rasterise(f"{HEAD}>{veil * 4900}</svg>", 4096, timeout=1)
+    assert time.monotonic() - started < 4
+
+
+@pytest.mark.parametrize("size", ['width="1" height="999999999"', 'viewBox="0 0 1e-9 1e9"', 'viewBox="0 0 0 9"'])
+def test_a_canvas_beyond_all_bounds_stays_within_the_asked_size(size):
+    try:
+        drawn = rasterise(f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{DOT}</svg>', 64)
+    except ValueError as error:
+        assert "could not be drawn" in str(error)
+    else:
+        assert max(drawn.shape) == 64

@@ -1,0 +1,40 @@
+"""What of a request is not for the model: the motion at its end, which is put into the finished drawing.
+
+F poses. Source: `data.motions`, the tables that the closed world's clips are made from.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+POSES = 25  # a whole number of eighths and one, so that the turning points of every wave are among them
+MOTION_SECONDS = 2.0
+
+
+def split_motion(prompt: str) -> tuple[str, str | None]:
+    """A request without its motion, and the motion's name: "a star bouncing" gives ("a star", "bouncing").
+
+    Only the end of a request is looked at, since a spinning top is a thing; a motion alone is left as it is.
+    """
+    from dsv4.data.language import MOTIONS
+
+    found = re.fullmatch(rf"(.*?\S)\s+(?:that is |which is )?({'|'.join(MOTIONS)})[\s.!]*", prompt, re.S | re.I)
+    if found is None or found[1].lower() in ("a", "an", "the"):
+        return prompt, None
+    return found[1], found[2].lower()
+
+
+def poses_of(motion: str) -> np.ndarray:
+    """float32 [F, 4] for `generation.svg.moving`: a motion of one actor that has the canvas to itself."""
+    from dsv4.data.motions import motion_row, motion_table
+
+    poses_F4 = motion_table(POSES)[motion_row(motion, company=False)].copy()
+    if abs(poses_F4[-1, 3]) > math.pi:
+        # A clip's last frame is one short of the whole turn; a drawing has no frames, so it turns wholly.
+        poses_F4[:, 3] *= 2 * math.pi / poses_F4[-1, 3]
+    return poses_F4
