@@ -22,7 +22,11 @@ class Setting:
     origin: str
 
 
-DEFAULTS: dict[str, Any] = {"model": "nano", "host": "127.0.0.1", "port": 7860}
+DEFAULTS: dict[str, Any] = {
+    "model": "nano", "host": "127.0.0.1", "port": 7860, "home": "", "users": "", "hosts": "", "fetch": False,
+}  # fmt: skip
+EMPTY_IS_FINE = ("home", "users", "hosts")
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
 def resolve(name: str, flag: Any = None) -> Setting:
@@ -61,6 +65,11 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         if not 0 <= port <= 65535:
             raise InputError(f"{origin}: a port is a whole number from 0 (any free one) to 65535, got '{value}'")
         return port
-    if not isinstance(value, str) or not value:
+    if name == "fetch":
+        word = str(value).lower()
+        if word not in (*YES, *NO):
+            raise InputError(f"{origin}: {name} is yes or no, got '{value}'")
+        return word in YES
+    if not isinstance(value, str) or not (value or name in EMPTY_IS_FINE):
         raise InputError(f"{origin}: {name} must be text, got {value!r}")
     return value

@@ -19,6 +19,7 @@ from typing import Any
 
 import uvicorn
 
+from app.house import House
 from app.server import bind, build_app
 from dsv4 import EchoStudio
 from dsv4.results import Picture, Progress
@@ -42,22 +43,28 @@ def find_browser() -> str | None:
 
 
 @contextmanager
-def served(factory: Any, name: str = "echo") -> Iterator[str]:
-    """The address of the page on `factory`, served by a thread as long as the context lasts."""
-    listening = bind("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(build_app(factory, name=name), log_level="warning", ws="none"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 60
-    while not server.started:
-        if time.monotonic() > deadline or not thread.is_alive():
-            raise RuntimeError("the page did not start")
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
+def served(factory: Any, name: str = "echo", *, home: Path | None = None, **options: Any) -> Iterator[str]:
+    """The address of the studio on `factory`, served by a thread as long as the context lasts.
+
+    `factory` can be pickled, since the model has a process of its own; `options` are those of `build_app`.
+    """
+    with tempfile.TemporaryDirectory(prefix="dsv4-test-") as folder:
+        house = House(home or Path(folder) / "home", factory, name=name)
+        listening = bind("127.0.0.1", 0)
+        app = build_app(house, **options)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 60
+        while not server.started:
+            if time.monotonic() > deadline or not thread.is_alive():
+                raise RuntimeError("the page did not start")
+            time.sleep(0.02)
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(20)
 
 
 class PatientStudio(EchoStudio):
