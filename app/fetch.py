@@ -108,6 +108,8 @@ def _read(answer: http.client.HTTPResponse, channel: socket.socket, until: float
         channel.settimeout(left)
         piece = answer.read1(65536)
         if not piece:
+            if answer.length or time.monotonic() >= until:  # cut off, by the other side or by the clock
+                raise InputError(f"the address did not give all of it within {FETCH_SECONDS} seconds")
             return b"".join(pieces)
         length += len(piece)
         if length > FETCH_BYTES:

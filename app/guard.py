@@ -7,9 +7,11 @@ foreign `Origin` on a request that changes something means that it posts here be
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import json
 import math
+import re
 import secrets
 import time
 from collections.abc import Collection, Iterable
@@ -69,12 +71,12 @@ class Guard:
         if refusal is not None:
             await _refuse(answer, *refusal)
             return
-        reader = _Reader(receive, most)
-        try:
+        reader = answer.reader = _Reader(receive, most)
+        with contextlib.suppress(_Cut):
             await self.app(scope, reader, answer)
-        except _Cut as cut:
-            if not answer.begun:
-                await _refuse(answer, *cut.refusal)
+        answer.reader = None
+        if reader.refusal is not None and not answer.begun:
+            await _refuse(answer, *reader.refusal)
 
     def _foreign(self, method: str, headers: dict[str, str]) -> Refusal | None:
         host = headers.get("host", "")
@@ -94,7 +96,8 @@ class Guard:
         return None
 
     def _known(self, host: str) -> bool:
-        name = (host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.split(":")[0]).lower()
+        spelt = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:\d{1,5})?", host)
+        name = spelt[1].lower() if spelt else ""
         if name in self.hosts:
             return True
         if not self.far:

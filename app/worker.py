@@ -13,7 +13,7 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -102,18 +102,25 @@ def _one(studio: Any, order: tuple[Any, ...], out: _Out, cancelled: set[str]) ->
         teller.flush()
         out.send("done", name, result, name in cancelled)
     except InputError as error:
-        out.send("failed", name, str(error), True)
+        out.send("failed", name, without_paths(str(error), files), True)
     except (MemoryError, OSError) as error:
         log.exception("job %s", name)
         reason = getattr(error, "strerror", None) or "there is not enough memory for it"
         out.send("failed", name, f"The studio could not do it: {reason}.", False)
     except ValueError as error:
         log.exception("job %s", name)
-        out.send("failed", name, str(error), True)
+        out.send("failed", name, without_paths(str(error), files), True)
     except Exception:  # whatever breaks inside, a person reads a sentence and the log keeps the rest
         log.exception("job %s", name)
         out.send("failed", name, "Something broke inside the studio. The log of the server has the details.", False)
     cancelled.discard(name)
+
+
+def without_paths(words: str, files: Mapping[str, str]) -> str:
+    """A complaint about a file without the path that only the server knows."""
+    for path in files.values():
+        words = words.replace(f"'{path}'", "the file").replace(path, "the file")
+    return words
 
 
 class _Teller:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 
@@ -65,10 +66,13 @@ def mcp_app(server: MCPServer) -> Starlette:
 async def _done(house: House, ctx: Context, kind: str, params: dict[str, Any]) -> Any:
     request: Any = ctx.request_context.request
     owner, lane = request.scope["user"], request.scope["lane"]
-    job = house.submit(kind, params, owner=owner, lane=lane, source="mcp")
+    try:
+        job = house.submit(kind, params, owner=owner, lane=lane, source="mcp")
+    except ValueError as error:
+        raise ToolError(str(error)) from error
     job = await house.over(job.id, owner)
     if job.state != "done":
-        raise ValueError(job.error or f"the job was {job.state}")
+        raise ToolError(job.error or f"the job was {job.state}")
     return job
 
 
