@@ -220,6 +220,9 @@ class House:
         try:
             now = time.time()
             self.jobs.forget(events_before=now - EVENTS_KEPT, jobs_before=now - KEPT_DAYS * DAY)
+            old = "SELECT id, owner FROM media WHERE purpose = 'request' AND created < ?"
+            for row in self.store.rows(old, (now - EVENTS_KEPT,)):  # pictures inside requests to the API
+                self.media.drop(row["id"], row["owner"])
             for path in self.previews.iterdir():
                 if now - path.stat().st_mtime > EVENTS_KEPT:
                     path.unlink(missing_ok=True)

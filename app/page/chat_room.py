@@ -33,6 +33,7 @@ class ChatRoom:
     outputs: list[Any]
     attached: gr.State
     chosen: gr.HTML
+    count: list[Any]
     show: Any
     follow: Any
 
@@ -61,8 +62,9 @@ def chat_room(house: House) -> ChatRoom:
             mode = gr.Radio(choices(()), value="tiny", label="How closely to look at pictures", elem_id="mode")
             cost = gr.HTML(cost_line((), "tiny"), elem_classes="cost", elem_id="cost")
     shown = [talk, talks, past, now, say, line, chosen, attached, editing]
-    for event in (say.change, mode.input, attached.change):
-        event(room.cost, [say, mode, attached], [mode, cost], trigger_mode="always_last", **QUIET)
+    count = [room.cost, [say, mode, attached], [mode, cost]]
+    for event in (say.change, mode.input):
+        event(*count, trigger_mode="always_last", **QUIET)
     follow = [room.follow, [talk], [past, now, talks, say, line]]
     following = []
 
@@ -74,9 +76,9 @@ def chat_room(house: House) -> ChatRoom:
     then_follow(talks.click(room.open, [talk, search], shown, **QUIET))
     say.stop(room.stop, talk, line, **QUIET)
     new.click(room.new, search, shown, cancels=following, **QUIET)
-    chosen.click(lambda: ([], ""), None, [attached, chosen], **QUIET)
+    chosen.click(lambda: ([], ""), None, [attached, chosen], **QUIET).then(*count, **QUIET)
     search.change(room.find, [talk, search], talks, trigger_mode="always_last", **QUIET)
-    return ChatRoom(outputs=shown, attached=attached, chosen=chosen, show=room.arrive, follow=follow)
+    return ChatRoom(outputs=shown, attached=attached, chosen=chosen, count=count, show=room.arrive, follow=follow)
 
 
 class _Room:

@@ -133,7 +133,7 @@ def _ask(house: House, sources: list[gr.HTML], chat: Any, tabs: gr.Tabs) -> None
         return [name], talk_view.attached([asset]), gr.Tabs(selected="chat")
 
     for source in sources:
-        source.click(ask, None, [chat.attached, chat.chosen, tabs], **QUIET)
+        source.click(ask, None, [chat.attached, chat.chosen, tabs], **QUIET).then(*chat.count, **QUIET)
 
 
 def _pill(house: House) -> str:

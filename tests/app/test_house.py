@@ -180,3 +180,16 @@ def test_a_full_disk_fails_the_job_with_its_reason(house, over, monkeypatch):
     monkeypatch.undo()
     assert over(house, house.submit("image", {"prompt": "a tiger"}, owner="me")).state == "done"
     assert list(Path(house.media.work).iterdir()) == []
+
+
+def test_order_is_kept_in_the_house(house, over, monkeypatch):
+    """Old events, previews and the pictures of old requests go; what was made stays."""
+    job = over(house, house.submit("image", {"prompt": "slow tiger"}, owner="me"))
+    given = house.media.keep(b"x", owner="me", name="a.png", suffix=".png", purpose="request")
+    assert list(house.previews.iterdir()) and house.jobs.events(job)
+    later = time.time() + 2 * 24 * 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    house._tidy()
+    assert not list(house.previews.iterdir()) and not house.jobs.events(job) and house.made(house.jobs.get(job.id))
+    with pytest.raises(InputError):
+        house.media.get(given.id, "me")
