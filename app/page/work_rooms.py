@@ -55,7 +55,7 @@ def queue_html(house: House, owner: str) -> str:
     others = house.store.rows("SELECT 1 FROM job WHERE owner <> ? AND state IN ('queued', 'running')", (owner,))
     note = f'<p class="soft">{len(others)} more jobs of other people.</p>' if others else ""
     if not waiting and not over:
-        return '<p class="soft welcome">Nothing waits.</p>'
+        return note or '<p class="soft welcome">Nothing waits.</p>'
     head = "".join(_waiting(house, job) for job in waiting) or '<p class="soft">Nothing waits.</p>'
     tail = f'<h3>Lately</h3><ul class="rows">{"".join(_over(house, job) for job in over)}</ul>' if over else ""
     return f'<ul class="rows">{head}</ul>{note}{tail}'
@@ -68,9 +68,9 @@ def _waiting(house: House, job: Job) -> str:
         place = house.jobs.place(job)
         state, bar = f"{'next' if not place else f'{place} before it'}{about}", ""
     else:
-        step = f"step {job.step} of {job.total}" if job.total else "…"
+        step = f": step {job.step} of {job.total}" if job.total else " …"
         share = 100 * job.step / job.total if job.total else 5
-        state, bar = f"{DOING[job.kind]}: {step}{about}", f'<div class="bar"><b style="width:{share:.0f}%"></b></div>'
+        state, bar = f"{DOING[job.kind]}{step}{about}", f'<div class="bar"><b style="width:{share:.0f}%"></b></div>'
     cancel = look.button("cancel", "Cancel", job.id, title=f"Cancel {job.params['prompt'][:40]}")
     return f'<li><div><b>{_name(job)}</b><span class="soft">{escape(state)}</span>{bar}</div>{cancel}</li>'
 

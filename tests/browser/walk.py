@@ -295,6 +295,7 @@ class Walk:
 
     def keyboard(self) -> None:
         """Ask something with the keyboard alone."""
+        self.tab("Chat")
         self.page.get_by_placeholder("Ask something, or").focus()
         for _ in range(60):
             self.page.keyboard.press("Shift+Tab")
