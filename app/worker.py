@@ -57,7 +57,8 @@ def facts(studio: Any) -> dict[str, Any]:
     rows: list[tuple[str, str]] = []
     if hasattr(studio, "model"):
         counts = {name: sum(one.numel() for one in part.parameters()) for name, part in studio.model.parts().items()}
-        rows = [(PARTS.get(name, name), f"{count / 1e6:.1f} million parameters") for name, count in counts.items()]
+        for name, count in counts.items():
+            rows.append((PARTS[name] if name in PARTS else name, f"{count / 1e6:.1f} million parameters"))
         rows.append(("Together", f"{sum(counts.values()) / 1e6:.1f} million parameters"))
     return {"name": str(studio.name), "fingerprint": str(studio.fingerprint), "parts": rows, "pid": os.getpid()}
 

@@ -123,7 +123,7 @@ def settings_from(made_by: Any) -> tuple[str, dict[str, Any]]:
     kind = made_by.get("task") if isinstance(made_by, dict) else None
     if kind not in ("svg", "image", "video"):
         raise InputError("this file does not say how it was made; only files of this studio do")
-    told = made_by.get("settings") if isinstance(made_by.get("settings"), dict) else {}
+    told: dict[str, Any] = made_by["settings"] if isinstance(made_by.get("settings"), dict) else {}
     found = {name: told[name] for name in DEFAULTS[kind] if name in told and _plain(told[name])}
     seed = made_by.get("seed")
     return kind, {"prompt": str(made_by.get("prompt", "")), **found, "seed": seed if isinstance(seed, int) else 0}

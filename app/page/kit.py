@@ -49,12 +49,17 @@ DOING = {"chat": "Answering", "svg": "Drawing", "image": "Painting", "video": "A
 
 def owner_of(request: gr.Request) -> str:
     """Whose page this is, as the guard found out."""
-    return request.request.scope["user"]
+    return _scope(request)["user"]
 
 
 def lane_of(request: gr.Request) -> str:
     """Whose turn it is when this page asks for something."""
-    return request.request.scope["lane"]
+    return _scope(request)["lane"]
+
+
+def _scope(request: gr.Request) -> Any:
+    assert request.request is not None  # there is none only where a handler is called without a browser
+    return request.request.scope
 
 
 def acts(value: str = "", *, to_end: bool = False, **named: Any) -> gr.HTML:
