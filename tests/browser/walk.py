@@ -172,11 +172,11 @@ class Walk:
         """Reload in the middle of an answer and of a clip: both go on, and are there."""
         self.tab("Chat").get_by_role("button", name="New chat").click()
         self.page.locator(".welcome").first.wait_for()
-        words = "slow " + " ".join(f"word{number}" for number in range(24))
+        words = "slow " + " ".join(f"word{number}" for number in range(80))
         self.say(words)
         self.page.locator("#now", has_text="word3").wait_for()
         self.open()
-        self.page.locator("#now", has_text="word8").wait_for()
+        self.page.locator("#now", has_text="word9").wait_for()
         self.shot("chat-came-back")
         self.tab("Create")
         self.tab("Video")
