@@ -99,6 +99,10 @@ def _add_server(commands: argparse._SubParsersAction) -> None:
         parser = _command(commands, name, about, "server:run")
         parser.add_argument("--host", help="address to listen on (default 127.0.0.1)")
         parser.add_argument("--port", help="port to listen on (default 7860)")
+        parser.add_argument("--home", metavar="DIR", help="where conversations, jobs and what was made are kept")
+        parser.add_argument("--users", metavar="FILE", help="lines of name:secret; needed where others can reach")
+        parser.add_argument("--hosts", metavar="LIST", help="more names that this server answers to, with commas")
+        parser.add_argument("--fetch", action="store_true", default=None, help="open public addresses of pictures")
         _model(parser)
 
 

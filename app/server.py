@@ -1,67 +1,105 @@
-"""One process for people: the page at `/`, `/healthz` and `/readyz` beside it, on this machine only."""
+"""One process for people and programs: the page at `/`, the API at `/v1`, tools at `/mcp`, all on one durable queue."""
 
 from __future__ import annotations
 
 import contextlib
 import ipaddress
 import logging
-import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dsv4
 from dsv4.errors import InputError
+from dsv4.limits import UPLOAD_BYTES
 
+from .door import Door, people
 from .guard import Guard
+from .house import House
 from .page import build_page
-from .page.loading import StudioLoader
+from .store import home as default_home
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Request
 
-UPLOAD_BYTES = 24 * 2**20
+LAST_SECONDS = 3  # for requests that are being answered when the server is told to stop
 
 
-def run(host: str = "127.0.0.1", port: int = 7860, *, model: str | None = None) -> int:
-    """Serve the page until interrupted; returns the exit status.
+def run(
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    *,
+    model: str = "nano",
+    home: Path | None = None,
+    users: str | None = None,
+    hosts: Collection[str] = (),
+    fetch: bool = False,
+) -> int:
+    """Serve until interrupted; returns the exit status.
 
     Port 0 takes any free one. The address is printed when the page answers; the model loads behind it.
-    Raises InputError for an address that other machines can reach, and for a port that is taken.
+    Raises InputError for an address that other machines can reach while no secret is set, for a port that is taken, and
+    for a data folder that cannot be used.
     """
     import uvicorn
 
-    check_loopback(host)
-    name = model or os.environ.get("DSV4_MODEL") or "nano"
+    known = people(users)
+    far = not is_loopback(host)
+    if far:
+        check_closed(host, known)
     listening = bind(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     print(f"dsv4 studio is starting at {address} ...", flush=True)
-    app = build_app(lambda: dsv4.load(name), name=name, started=lambda: print(f"Open {address}", flush=True))
+    house = House(home or default_home(), partial(dsv4.load, model), name=model)
+    door = Door(known, house.store.folder)
+    app = build_app(
+        house, door=door, hosts=hosts, far=far, fetch=fetch, started=lambda: print(f"Open {address}", flush=True)
+    )
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, ws="none"))
+    config = uvicorn.Config(
+        app, log_level="warning", timeout_graceful_shutdown=LAST_SECONDS, ws="none", server_header=False
+    )
     with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it, and not an error
-        server.run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listening])
     return 0
 
 
-def build_app(factory: Callable[[], Any], *, name: str = "nano", started: Callable[[], None] | None = None) -> FastAPI:
-    """The whole application; `factory` makes the studio, in a thread, once the server is up."""
-    loader = StudioLoader(factory, name=name)
-    page = build_page(loader)
+def build_app(
+    house: House,
+    *,
+    door: Door | None = None,
+    hosts: Collection[str] = (),
+    far: bool = False,
+    fetch: bool = False,
+    started: Callable[[], None] | None = None,
+) -> Guard:
+    """The whole application on a house, which it opens and closes with itself."""
+    page = build_page(house)
 
-    import gradio as gr
     from fastapi import FastAPI
-    from fastapi.responses import JSONResponse
 
-    from .page import look
+    from .api.batches import asker
+    from .api.tools import mcp_app, mcp_server
+    from .batches import Batches
+
+    door = door or Door({})
+    tools = mcp_server(house)
+    tools_app = mcp_app(tools)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        loader.start()
-        if started is not None:
-            started()
-        yield
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        house.start()
+        app.state.batches.start()
+        async with tools.session_manager.run():
+            if started is not None:
+                started()
+            yield
+            house.open = False
+            await app.state.batches.close()
+        house.close()
 
     app = FastAPI(
         title="dsv4 studio",
@@ -71,20 +109,23 @@ def build_app(factory: Callable[[], Any], *, name: str = "nano", started: Callab
         openapi_url=None,
         lifespan=lifespan,
     )
+    app.state.house, app.state.door, app.state.fetch, app.state.uploads = house, door, fetch, {}
+    app.state.batches = house.batches = Batches(house, asker(app))
+    _add_routes(app)
+    app.mount("/mcp", tools_app)
+    return Guard(_with_page(app, page), door=door, hosts=hosts, far=far)
 
-    @app.get("/healthz")
-    def healthz() -> JSONResponse:
-        return JSONResponse({"status": "ok", "version": dsv4.__version__})
 
-    @app.get("/readyz")
-    def readyz() -> JSONResponse:
-        body = {"status": loader.state, "model": loader.name}
-        return JSONResponse(body, status_code=200 if loader.state == "ready" else 503)
+def _with_page(app: FastAPI, page: Any) -> FastAPI:
+    import gradio as gr
 
-    app = gr.mount_gradio_app(
+    from .page import look
+
+    return gr.mount_gradio_app(
         app,
         page,
         path="/",
+        auth_dependency=lambda request: request.scope.get("user") or None,
         theme=look.theme(),
         css=look.css(),
         ssr_mode=False,
@@ -95,20 +136,44 @@ def build_app(factory: Callable[[], Any], *, name: str = "nano", started: Callab
         footer_links=["settings"],
         max_file_size=UPLOAD_BYTES,
     )
-    app.add_middleware(Guard, body_bytes=2 * UPLOAD_BYTES)
-    return app
 
 
-def check_loopback(host: str) -> None:
-    """Raise InputError unless only this machine can reach `host`: the page has no password."""
+def _add_routes(app: FastAPI) -> None:
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import JSONResponse
+
+    from . import login
+    from .api import batches, chat, docs, files, images, system, videos
+    from .api.errors import ApiError
+
+    async def refuse(_: Request, error: Any) -> JSONResponse:
+        return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
+
+    async def misread(_: Request, error: Any) -> JSONResponse:
+        fault = error.errors()[0]
+        where = str(fault["loc"][-1])
+        return JSONResponse(ApiError(400, f"{where}: {fault['msg']}", param=where).body(), status_code=400)
+
+    app.add_exception_handler(ApiError, refuse)
+    app.add_exception_handler(RequestValidationError, misread)
+    for module in (chat, images, videos, files, batches, system, docs, login):
+        app.include_router(module.router)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
     try:
-        local = ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        local = host == "localhost"
-    if not local:
+        return host == "localhost"
+
+
+def check_closed(host: str, known: dict[str, str]) -> None:
+    """Raise InputError unless somebody must show a secret: other machines can reach `host`."""
+    if not known:
         raise InputError(
-            f"the page has no password, so it is served on this machine only: use 127.0.0.1, not '{host}'; "
-            "to reach it from another one: ssh -L 7860:127.0.0.1:7860 NAME"
+            f"other machines can reach '{host}', so it needs a password: set DSV4_PASSWORD or give --users FILE; or "
+            "stay on 127.0.0.1 and come from another machine with: ssh -L 7860:127.0.0.1:7860 NAME"
         )
 
 

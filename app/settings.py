@@ -28,9 +28,15 @@ DEFAULTS: dict[str, Any] = {
     "model": "nano",
     "host": "127.0.0.1",
     "port": 7860,
+    "home": "",
+    "users": "",
+    "hosts": "",
+    "fetch": False,
     "backend": "local",  # of batches
     "workers": 0,  # of batches that run on processes or a cluster; 0 is one a core
 }
+EMPTY_IS_FINE = ("home", "users", "hosts")
+YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _NUMBERS = {
     "port": (65535, "a port is a whole number from 0 (any free one) to 65535"),
     "workers": (BATCH_WORKERS, f"workers are a whole number from 0 (one a core) to {BATCH_WORKERS}"),
@@ -71,6 +77,11 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         if not whole or not 0 <= int(value) <= most:
             raise InputError(f"{origin}: {allowed}, got '{str(value)[:60]}'")
         return int(value)
-    if not isinstance(value, str) or not value:
+    if name == "fetch":
+        word = str(value).lower()
+        if word not in (*YES, *NO):
+            raise InputError(f"{origin}: {name} is yes or no, got '{value}'")
+        return word in YES
+    if not isinstance(value, str) or not (value or name in EMPTY_IS_FINE):
         raise InputError(f"{origin}: {name} must be text, got {value!r}")
     return value

@@ -47,6 +47,21 @@ SVG_BYTES = 512_000  # of a drawing that is looked at
 TURNS = (0, 90, 180, 270)  # degrees that pages can be turned by
 VIDEO_FRAMES = 4  # taken from a clip that is shown to the model
 
+# What the server takes; docs/security.md shows this table and a test holds the two together.
+BODY_BYTES = 32 * 2**20  # of a request, counted while it is read
+UPLOAD_BYTES = 24 * 2**20  # of one file that is shown to the model
+BATCH_BYTES = 200 * 2**20  # of a JSONL file for /v1/batches
+BODY_SECONDS = 30  # for a body to arrive
+JSON_DEPTH = 32
+MESSAGES = 512  # in one request
+QUEUED_JOBS = 500  # of one person
+OPEN_UPLOADS = 8  # of one person at once
+IMAGES_AT_ONCE = 4  # `n` of one request
+KEPT_DAYS = 30  # jobs that are over; what was made stays until it is deleted
+LOGIN_TRIES = 5  # wrong passwords or keys of one address in a minute
+REQUESTS_A_MINUTE = 600  # of one API key
+FETCH_BYTES, FETCH_SECONDS = 16 * 2**20, 10  # of a picture named by its address, where that is allowed
+
 
 def check_numbers(**values: Any) -> None:
     """Hold each named number to its row of RANGES; raises InputError with the allowed range."""

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ..settings import resolve
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
-    host, port = resolve("host", args.host).value, resolve("port", args.port).value
-    model = resolve("model", args.model).value
+    given = {
+        name: resolve(name, getattr(args, name)).value for name in ("host", "port", "model", "users", "hosts", "fetch")
+    }
+    home = resolve("home", args.home).value
     from .. import server
 
-    return server.run(host, port, model=model)
+    hosts = [name.strip() for name in given["hosts"].split(",") if name.strip()]
+    return server.run(
+        given["host"],
+        given["port"],
+        model=given["model"],
+        home=Path(home) if home else None,
+        users=given["users"] or None,
+        hosts=hosts,
+        fetch=given["fetch"],
+    )

@@ -1,4 +1,4 @@
-"""The page in the browser: one tab a verb, built on any studio that has the verbs of `dsv4.Studio`."""
+"""The page in the browser: a room for each thing to do, all of them views of what the server keeps."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gradio import Blocks
 
-    from .loading import StudioLoader
+    from ..house import House
 
 
-def build_page(loader: StudioLoader) -> Blocks:
-    """The whole page on `loader`, which may still be loading its model; look in `look.py` for theme and style."""
+def build_page(house: House) -> Blocks:
+    """The whole page on a house, whose model may still be loading; look in `look.py` for theme and style."""
     stay_offline()
     from .layout import layout
 
-    return layout(loader)
+    return layout(house)
 
 
 def stay_offline() -> None:

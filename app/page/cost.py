@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from dsv4._parts import part
+
+from ..kinds import DRAWN_SIDE
+
+MEASURED = (".pdf", ".mp4", ".webm", ".mov", ".mkv")
+PATIENCE = 10  # seconds that a file may take to be measured
 
 
 def choices(paths: Sequence[str]) -> list[tuple[str, str]]:
@@ -40,15 +50,33 @@ def tokens(mode: Any, sizes: Sequence[tuple[int, int]]) -> int:
 
 
 def picture_sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
-    """(width, height) of the files that are pictures, upright, from their headers alone."""
+    """(width, height) of all pictures in these files, upright, from their headers alone."""
     from PIL import Image
 
-    sizes = []
+    sizes: list[tuple[int, int]] = []
     for path in paths:
-        try:
-            with Image.open(path) as picture:
-                turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientation: 5 to 8 lie on their side
-                sizes.append(picture.size[::-1] if turned else picture.size)
-        except (OSError, ValueError, Image.DecompressionBombError):
-            continue  # said when it is sent; here it only has no cost
+        suffix = Path(path).suffix.lower()
+        if suffix == ".svg":
+            sizes.append((DRAWN_SIDE, DRAWN_SIDE))
+        elif suffix in MEASURED:
+            sizes += _measured(path)
+        else:
+            try:
+                with Image.open(path) as picture:
+                    turned = picture.getexif().get(0x0112, 1) >= 5  # EXIF orientation: 5 to 8 lie on their side
+                    sizes.append(picture.size[::-1] if turned else picture.size)
+            except (OSError, ValueError, Image.DecompressionBombError):
+                continue  # said when it is sent; here it only has no cost
     return sizes
+
+
+@lru_cache(maxsize=64)
+def _measured(path: str) -> tuple[tuple[int, int], ...]:
+    """What the pages of a PDF or the frames of a clip measure; nothing when that cannot be found out."""
+    module = f"{(__package__ or '').rpartition('.')[0]}.measure"
+    command = [sys.executable, "-m", module, path]
+    try:
+        run = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True, text=True)
+        return tuple((int(width), int(height)) for width, height in json.loads(run.stdout) if width > 0 < height)
+    except (subprocess.SubprocessError, OSError, ValueError):
+        return ()

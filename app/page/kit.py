@@ -1,126 +1,138 @@
-"""What every tab needs: example chips, a run and a stop button, numbers read, files named, a job given its turn."""
+"""What every room of the page needs: who asks, example chips, numbers read, and a job followed from any moment on."""
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gradio as gr
 
 from dsv4.errors import InputError
 
+from ..house import House
+from ..jobs import Job
 from . import look
-from .loading import StudioLoader
-from .work import Done, Event, Failed, StopButtons, Waiting, Work, follow
 
-QUEUE = "studio"  # one model, one job at a time: all verbs share this queue
+UPDATE = 0.07  # seconds between two updates of a page, at least
+REFRESH = 1.0  # seconds after which a waiting job's place and time are told again
+QUIET = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+FOLLOW: dict[str, Any] = {
+    "api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None, "trigger_mode": "multiple",
+}  # fmt: skip
+# A click on anything that says `data-act` becomes one event with its words; the browser does nothing else with it.
+ACTS = """
+element.addEventListener('click', event => {
+  const at = event.target.closest('[data-act]');
+  if (!at) return;
+  event.preventDefault();
+  if (at.dataset.act === 'copy') {
+    const text = at.closest('[data-copy]')?.querySelector('.text')?.innerText ?? '';
+    navigator.clipboard?.writeText(text);
+    at.textContent = 'Copied';
+    return;
+  }
+  trigger('click', {act: at.dataset.act, id: at.dataset.id ?? ''});
+});
+"""
+# The newest words of a conversation stay in sight, unless somebody has scrolled up to read.
+TO_END = """
+const down = () => { let box = element; while (box && box.scrollHeight <= box.clientHeight + 1) box = box.parentElement;
+  if (box && box !== document.documentElement && box !== document.body) box.scrollTop = box.scrollHeight; };
+watch('value', () => { down(); element.querySelectorAll('img, video').forEach(one => {
+  one.addEventListener('load', down, {once: true}); one.addEventListener('loadeddata', down, {once: true}); }); });
+"""
+DOING = {"chat": "Answering", "svg": "Drawing", "image": "Painting", "video": "Animating"}
+
+
+def owner_of(request: gr.Request) -> str:
+    """Whose page this is, as the guard found out."""
+    return _scope(request)["user"]
+
+
+def lane_of(request: gr.Request) -> str:
+    """Whose turn it is when this page asks for something."""
+    return _scope(request)["lane"]
+
+
+def _scope(request: gr.Request) -> Any:
+    assert request.request is not None  # there is none only where a handler is called without a browser
+    return request.request.scope
+
+
+def acts(value: str = "", *, to_end: bool = False, **named: Any) -> gr.HTML:
+    """HTML whose `data-act` elements can be clicked; connect `.click` and read the event with `what`."""
+    return gr.HTML(value, js_on_load=ACTS + (TO_END if to_end else ""), **named)
+
+
+def what(event: gr.EventData) -> tuple[str, str]:
+    """(act, id) of a click."""
+    data = getattr(event, "_data", None) or {}
+    return str(data.get("act", "")), str(data.get("id", ""))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
-    """What the tabs share: the studio, the stop flags, and a folder for finished files that goes when the page goes."""
+class View:
+    """A job as a page shows it: what it has said, the newest preview, and one line about how it goes."""
 
-    loader: StudioLoader
-    stops: StopButtons = field(default_factory=StopButtons)
-    folder: tempfile.TemporaryDirectory[str] = field(
-        default_factory=lambda: tempfile.TemporaryDirectory(prefix="dsv4-page-")
-    )
-
-    def file(self, prompt: str, suffix: str) -> Path:
-        """A fresh path whose name tells what is in it, such as `red-heart-icon.svg`."""
-        words = re.sub(r"[^a-z0-9]+", "-", prompt.lower()).strip("-")[:48].strip("-") or "drawing"
-        return Path(tempfile.mkdtemp(dir=self.folder.name)) / f"{words}{suffix}"
-
-    def events(self, request: gr.Request, tab: str, work: Work) -> Iterator[Event]:
-        """Follow `work` under the stop flag of this person's tab."""
-        return follow(self.loader, work, self.stops.get(str(request.session_hash), tab))
+    job: Job
+    text: str = ""
+    preview: str = ""  # the address of a picture
+    line: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Controls:
-    """The button that starts, the one that stops, and the line that says what goes on."""
-
-    run: gr.Button
-    stop: gr.Button
-    line: gr.HTML
-
-    @property
-    def outputs(self) -> list[Any]:
-        """In the order of `busy` and `idle`."""
-        return [self.run, self.stop, self.line]
-
-
-def controls(verb: str) -> Controls:
-    """Lay out the two buttons and the line."""
-    with gr.Row():
-        run = gr.Button(verb, variant="primary", scale=3)
-        stop = gr.Button("Stop", variant="stop", visible=False, scale=1)
-    return Controls(run=run, stop=stop, line=gr.HTML(look.status()))
-
-
-def busy(line: str) -> tuple[Any, Any, str]:
-    """Outputs of `Controls` while something runs; `line` is from `look.status`."""
-    return gr.Button(interactive=False), gr.Button(visible=True), line
+async def watch(house: House, name: str, owner: str) -> AsyncIterator[View]:
+    """A job from what it has done so far to its end, a view at every change, however late one comes to it."""
+    view = View(job=house.jobs.get(name, owner))
+    after, shown = 0, -1.0
+    while True:
+        seen = house.jobs.version
+        view = replace(view, job=house.jobs.get(name, owner))
+        events = house.jobs.events(view.job, after)
+        for event in events:
+            after = event.seq
+            if event.kind == "text":
+                view = replace(view, text=view.text + event.data["delta"])
+            elif event.kind == "preview":
+                view = replace(view, preview=f"v1/jobs/{name}/preview/{event.data['file']}")
+        if events or time.monotonic() - shown > REFRESH or view.job.over:
+            shown = time.monotonic()
+            yield replace(view, line=progress_line(house, view.job))
+        if view.job.over:
+            return
+        await asyncio.sleep(UPDATE)
+        while house.jobs.version == seen and time.monotonic() - shown < REFRESH:
+            await asyncio.sleep(0.02)
 
 
-def idle(line: str) -> tuple[Any, Any, str]:
-    """Outputs of `Controls` when it is over."""
-    return gr.Button(interactive=True), gr.Button(visible=False), line
+def progress_line(house: House, job: Job) -> str:
+    """One line about a job: its place and time while it waits, its step while it runs, what came of it afterwards."""
+    if job.state == "failed":
+        return look.status(job.error, bad=True)
+    if job.state == "cancelled":
+        return look.status("Stopped.")
+    if job.state == "done":
+        return look.status(f"Done in {job.seconds:.1f} seconds.")
+    if house.keeper.state != "ready":
+        return look.status(f"Loading {house.keeper.name} first, this happens once …")
+    left = house.jobs.seconds_left(job)
+    about = f", about {left:.0f} s left" if left is not None and left >= 1 else ""
+    if job.state == "queued":
+        place = house.jobs.place(job)
+        before = "next in line" if not place else f"{place} before it"
+        return look.status(f"Waiting for its turn: {before}{about} …")
+    doing = DOING[job.kind]
+    if job.total and job.kind != "svg":
+        return look.status(f"{doing}: step {job.step} of {job.total}{about}", step=job.step, total=job.total)
+    return look.status(f"{doing}: {job.step} tokens …" if job.step else f"{doing} …")
 
 
-def begin(desk: Desk, tab: str) -> Callable[[gr.Request], tuple[Any, Any, str]]:
-    """The first half of a start: it answers at once, even while another job has the model."""
-
-    def handler(request: gr.Request) -> tuple[Any, Any, str]:
-        desk.stops.fresh(str(request.session_hash), tab)
-        return busy(look.status("Waiting for its turn …"))
-
-    return handler
-
-
-def halt(desk: Desk, tab: str) -> Callable[[gr.Request], str]:
-    """The stop button: raise the flag; the running job sees it at its next step."""
-
-    def handler(request: gr.Request) -> str:
-        desk.stops.get(str(request.session_hash), tab).set()
-        return look.status("Stopping …")
-
-    return handler
-
-
-def wire(
-    desk: Desk,
-    tab: str,
-    buttons: Controls,
-    triggers: Sequence[Any],
-    make: Callable[..., Any],
-    inputs: Any,
-    outputs: Any,
-) -> None:
-    """Connect start and stop: `triggers` run `make`, one job at a time over the whole page."""
-    private = {"api_visibility": "private", "show_progress": "hidden"}
-    started = gr.on(triggers, begin(desk, tab), None, buttons.outputs, queue=False, **private)
-    started.then(make, inputs, outputs, concurrency_id=QUEUE, concurrency_limit=1, **private)
-    buttons.stop.click(halt(desk, tab), None, buttons.line, queue=False, **private)
-
-
-def note(event: Event, *, name: str, doing: str, counted: str = "step") -> str:
-    """The line for an event that is not the last: loading, or step of total."""
-    if isinstance(event, Waiting):
-        return look.status(f"Loading {name} first, this happens once …")
-    if isinstance(event, Done | Failed) or not event.total:
-        return look.status(f"{doing} …")
-    return look.status(f"{doing}: {counted} {event.step} of {event.total}", step=event.step, total=event.total)
-
-
-def complain(event: Failed) -> str:
+def complain(error: ValueError) -> str:
     """Show what was wrong, as a passing note and in the line, which stays."""
-    gr.Warning(event.message, duration=6, title="Please check" if event.theirs else "Sorry")
-    return look.status(event.message, bad=True)
+    gr.Warning(str(error), duration=6, title="Please check")
+    return look.status(str(error), bad=True)
 
 
 def chips(examples: Sequence[str], target: Any) -> None:
@@ -128,9 +140,7 @@ def chips(examples: Sequence[str], target: Any) -> None:
     with gr.Row(elem_classes="chips"):
         for words in examples:
             fill = {"text": words, "files": []} if isinstance(target, gr.MultimodalTextbox) else words
-            gr.Button(words, size="sm").click(
-                lambda fill=fill: fill, None, target, queue=False, api_visibility="private", show_progress="hidden"
-            )
+            gr.Button(words, size="sm").click(lambda fill=fill: fill, None, target, **QUIET)
 
 
 def whole(value: object, name: str) -> int:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from ..media import Asset
+
 FONT = ("ui-sans-serif", "system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 MARK = (
@@ -74,11 +76,40 @@ def data_uri(svg: str) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 
 
-def svg_preview(svg: str | None, name: str = "") -> str:
-    """The frame that shows an SVG as a picture, never as live markup; a hint while there is none."""
-    if not svg:
-        return '<div class="paper empty"><span>Your drawing appears here</span></div>'
-    return f'<div class="paper"><img src="{data_uri(svg)}" alt="{escape(name, quote=True)}"></div>'
+def address(asset: Asset) -> str:
+    """Where the page finds a file, below wherever it is served itself."""
+    return f"v1/files/{asset.id}/content"
+
+
+def media(asset: Asset) -> str:
+    """A file as people see it: a picture, a clip that plays, or its name. SVG is a picture here, so it is dead."""
+    source, name = address(asset), escape(str(asset.made_by.get("prompt") or asset.name), quote=True)
+    if asset.kind == "video":
+        return f'<video src="{source}" controls loop autoplay muted playsinline aria-label="{name}"></video>'
+    if asset.kind in ("image", "svg"):
+        return f'<img src="{source}" alt="{name}" class="{asset.kind}">'
+    return f'<a class="file" href="{source}" download>{escape(asset.name)}</a>'
+
+
+def frame(inner: str = "", hint: str = "") -> str:
+    """The sheet of paper that a result lies on, or a hint while there is none."""
+    if not inner:
+        return f'<div class="paper empty"><span>{escape(hint)}</span></div>'
+    return f'<div class="paper">{inner}</div>'
+
+
+def button(act: str, words: str, name: str = "", *, title: str = "", kind: str = "") -> str:
+    """A button inside HTML; `what` in the kit reads its click."""
+    about = f' title="{escape(title, quote=True)}" aria-label="{escape(title, quote=True)}"' if title else ""
+    return (
+        f'<button type="button" class="small {kind}" data-act="{act}" data-id="{escape(name, quote=True)}"{about}>'
+        f"{escape(words)}</button>"
+    )
+
+
+def download(asset: Asset, words: str, query: str = "") -> str:
+    """A link that saves a file."""
+    return f'<a class="small" href="{address(asset)}{query}" download>{escape(words)}</a>'
 
 
 def header() -> str:

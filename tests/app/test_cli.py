@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -202,14 +203,20 @@ def test_the_server_gets_the_settings(monkeypatch):
     import sys
 
     given = []
-    fake = SimpleNamespace(run=lambda host, port, *, model: given.append((host, port, model)) or 0)
+    fake = SimpleNamespace(run=lambda host, port, **more: given.append((host, port, *more.values())) or 0)
     monkeypatch.setitem(sys.modules, "app.server", fake)
     import app
 
     monkeypatch.setattr(app, "server", fake, raising=False)
     assert main(["serve", "--port", "8123"]) == 0
-    assert main(["app", "--host", "::1", "--model", "nano"]) == 0
-    assert given == [("127.0.0.1", 8123, "echo"), ("::1", 7860, "nano")]
+    monkeypatch.setenv("DSV4_FETCH", "yes")
+    assert main(["app", "--host", "::1", "--model", "nano", "--home", "h", "--users", "u", "--hosts", "a, b"]) == 0
+    assert given == [
+        ("127.0.0.1", 8123, "echo", None, None, [], False),
+        ("::1", 7860, "nano", Path("h"), "u", ["a", "b"], True),
+    ]
+    monkeypatch.setenv("DSV4_FETCH", "perhaps")
+    assert main(["serve"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,152 @@
+"""What a job may ask for: the four kinds, their settings checked before they are queued, and the verb that does them.
+
+Runs in two processes: `check` in the server, `perform` in the model's own process, where files are named by path.
+Shape letters: F frames, H height, W width, 3 colours.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dsv4
+from dsv4 import limits
+from dsv4._parts import part
+from dsv4.errors import unknown
+from dsv4.messages import Message
+from dsv4.results import Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "chat": {"mode": "tiny", "seed": 0, "temperature": 0.0, "max_tokens": 160},
+    "svg": {"seed": 0, "temperature": 0.0, "max_tokens": 1200},
+    "image": {"seed": 0, "size": 128, "steps": 8, "guidance": 2.0},
+    "video": {"seconds": 2.0, "seed": 0, "steps": 8, "guidance": 2.0},
+}
+FORMATS: dict[str, tuple[str, ...]] = {"svg": (".svg",), "image": (".png", ".webp"), "video": (".mp4",)}
+DRAWN_SIDE = 512  # pixels at which a drawing is looked at
+SHEET = 16  # frames of a running clip that its preview shows
+Tell = Callable[[Progress], None]
+
+
+def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole settings of a job of `kind`; raises InputError for what the verb would refuse.
+
+    `shown` (chat) and `history` name files by asset id; `first_frame` (video) is one such id.
+    """
+    if kind not in DEFAULTS:
+        raise unknown("kind of job", kind, DEFAULTS)
+    prompt = limits.check_prompt(params.get("prompt"))
+    settings = {name: params.get(name, value) for name, value in DEFAULTS[kind].items()}
+    limits.check_numbers(**{name: value for name, value in settings.items() if name in limits.RANGES})
+    checked: dict[str, Any] = {"prompt": prompt, **settings}
+    if kind == "chat":
+        limits.check_mode(settings["mode"])
+        checked["shown"] = list(params.get("shown", ()))
+        checked["history"] = list(params.get("history", ()))
+        limits.check_count("pictures", checked["shown"], limits.PICTURES)
+        limits.check_count("messages of history", checked["history"], limits.HISTORY_MESSAGES)
+        return checked
+    if kind == "image":
+        limits.check_size(settings["size"])
+    suffix = params.get("suffix", FORMATS[kind][0])
+    if suffix not in FORMATS[kind]:
+        raise unknown("format", suffix.lstrip("."), [one.lstrip(".") for one in FORMATS[kind]])
+    provenance = bool(params.get("provenance", True))
+    first = {"first_frame": params["first_frame"]} if kind == "video" and params.get("first_frame") else {}
+    return {**checked, "suffix": suffix, "provenance": provenance, **first}
+
+
+def files_of(params: Mapping[str, Any]) -> list[str]:
+    """The asset ids that a job names."""
+    found = [*params.get("shown", ())]
+    for said in params.get("history", ()):
+        found += said.get("shown", ())
+    return found + ([params["first_frame"]] if params.get("first_frame") else [])
+
+
+def perform(
+    studio: Any,
+    kind: str,
+    params: Mapping[str, Any],
+    files: Mapping[str, str],
+    out: Path,
+    tell: Tell,
+    cancelled: Callable[[], bool],
+) -> dict[str, Any]:
+    """Do a job with the model and write what it made to `out` (plus its suffix); returns what to know of it."""
+    given = {name: params[name] for name in DEFAULTS[kind]}
+    if kind == "chat":
+        return _answer(studio, params, given, files, tell, cancelled)
+    more = {"first_frame": dsv4.image(files[params["first_frame"]])} if params.get("first_frame") else {}
+    made = getattr(studio, kind)(params["prompt"], on_progress=tell, cancelled=cancelled, **given, **more)
+    if cancelled():
+        return {}
+    path = made.save(out.with_suffix(params["suffix"]), provenance=params["provenance"])
+    usage = getattr(made, "usage", None)
+    told = {"usage": {"read": usage.read, "written": usage.written, "pictures": 0}} if usage else {}
+    return {"file": str(path), "made_by": dict(made.provenance), **told}
+
+
+def _answer(
+    studio: Any,
+    params: Mapping[str, Any],
+    given: Mapping[str, Any],
+    files: Mapping[str, str],
+    tell: Tell,
+    cancelled: Callable[[], bool],
+) -> dict[str, Any]:
+    history = tuple(
+        Message.said(said["role"], said["text"], *(look_at(files[name]) for name in said.get("shown", ())))
+        for said in params["history"]
+    )
+    shown = [look_at(files[name]) for name in params["shown"]]
+    stream = studio.chat(params["prompt"], *shown, history=history, cancelled=cancelled, **given)
+    for piece in stream:
+        tell(Progress(step=0, total=0, text_delta=piece))
+    reply = stream.reply
+    usage = {"read": reply.usage.read, "written": reply.usage.written, "pictures": reply.usage.pictures}
+    told = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
+    return {**told, "made_by": dict(reply.provenance)}
+
+
+def look_at(path: str) -> Any:
+    """A file as what it is: a picture, a document or a clip; a drawing is looked at as a picture of it."""
+    suffix = Path(path).suffix
+    if suffix == ".svg":
+        from PIL import Image
+
+        picture_HW3 = part("generation.svg").rasterise(Path(path).read_text(encoding="utf-8"), DRAWN_SIDE)
+        return dsv4.image(Image.fromarray(picture_HW3))
+    if suffix == ".pdf":
+        return dsv4.document(path)
+    return dsv4.video(path) if suffix in (".mp4", ".webm", ".mov", ".mkv") else dsv4.image(path)
+
+
+def preview_file(preview: np.ndarray | str) -> tuple[bytes, str]:
+    """A preview as the bytes of a small file and its suffix: SVG as it is, a picture or a sheet of frames as PNG."""
+    if isinstance(preview, str):
+        return preview.encode(), ".svg"
+    from PIL import Image
+
+    content = io.BytesIO()
+    Image.fromarray(preview if preview.ndim == 3 else frame_sheet(preview)).save(content, "PNG", compress_level=1)
+    return content.getvalue(), ".png"
+
+
+def frame_sheet(frames_FHW3: np.ndarray) -> np.ndarray:
+    """Up to SHEET frames at even times, four a row, white where there are fewer: [rows·H, 4·W, 3] uint8."""
+    import numpy as np
+
+    count, height, width, _ = frames_FHW3.shape
+    places = np.linspace(0, count - 1, min(count, SHEET)).round().astype(int)
+    across = min(4, len(places))
+    down = -(-len(places) // across)
+    cells = np.full((down * across, height, width, 3), 255, dtype=np.uint8)
+    cells[: len(places)] = frames_FHW3[places]
+    grid = cells.reshape(down, across, height, width, 3).swapaxes(1, 2)
+    return grid.reshape(down * height, across * width, 3)

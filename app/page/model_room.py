@@ -1,0 +1,102 @@
+"""The Model room: what is loaded, what it can and cannot do, what it did here, what that would cost elsewhere."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+import gradio as gr
+
+from dsv4._parts import asset
+from dsv4.limits import BATCH_ROWS, CLIP_FPS, CLIP_SIZE, PICTURES, PROMPT_CHARACTERS, RANGES, SIZES
+
+from ..house import House
+
+# US dollars for a million tokens; the list prices of the day named. They change: read them as an order of size.
+CHECKED = "27 October 2026"
+PRICES: tuple[tuple[str, float, float, str], ...] = (
+    ("deepseek-flash, off-peak", 0.15, 0.60, "api-docs.deepseek.com"),
+    ("deepseek-flash, peak", 0.30, 1.20, "api-docs.deepseek.com"),
+    ("deepseek-v4-pro, off-peak", 0.66, 1.98, "api-docs.deepseek.com"),
+    ("deepseek-v4-pro, peak", 1.32, 3.96, "api-docs.deepseek.com"),
+)
+
+
+def model_room(house: House) -> gr.Markdown:
+    """Lay out the room; returns the part that changes, for `describe` to fill."""
+    with gr.Column(elem_classes="about"):
+        loaded = gr.Markdown(describe(house))
+        gr.Markdown(_words("abilities.md"))
+        gr.Markdown(_limits())
+        gr.Markdown(_words("sources.md"))
+        notice = asset("nano") / "NOTICE"
+        if notice.is_file():
+            with gr.Accordion("Every licence and attribution", open=False):
+                gr.Markdown(f"```text\n{notice.read_text('utf-8')}\n```")
+    return loaded
+
+
+def describe(house: House, owner: str | None = None) -> str:
+    """What is loaded and what it did for `owner`, in Markdown."""
+    keeper = house.keeper
+    if keeper.state == "failed":
+        return f"### {escape(keeper.name)} is not loaded\n{escape(keeper.reason)}"
+    if keeper.state != "ready":
+        words = "The page works already; what you ask for starts when the model is there."
+        return f"### {escape(keeper.name)} is loading\n{words}"
+    facts = keeper.facts
+    rows = [("Fingerprint", f"`{facts['fingerprint']}`"), *facts["parts"]]
+    if not facts["parts"]:
+        rows.append(("Weights", "none: echo repeats what it is asked, to try the page"))
+    rows += [("Loaded in", f"{facts['seconds']:.1f} seconds"), ("Process", str(facts["pid"]))]
+    table = "\n".join(f"| {key} | {text} |" for key, text in rows)
+    loaded = f"### What is loaded\n| Model | {escape(facts['name'])} |\n|---|---|\n{table}"
+    return f"{loaded}\n\n{meter(house, owner)}" if owner else loaded
+
+
+def meter(house: House, owner: str) -> str:
+    """Tokens and seconds of this owner's jobs by kind, and the price of the same tokens elsewhere."""
+    found = house.store.rows(
+        "SELECT kind, count(*) AS jobs, sum(seconds) AS seconds, "
+        "coalesce(sum(json_extract(result, '$.usage.read')), 0) AS read, "
+        "coalesce(sum(json_extract(result, '$.usage.written')), 0) AS written "
+        "FROM job WHERE owner = ? AND state = 'done' GROUP BY kind ORDER BY kind",
+        (owner,),
+    )
+    if not found:
+        return ""
+    lines = [
+        "### What it did here",
+        "| | jobs | seconds | tokens read | written | a second |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found:
+        rate = f"{row['written'] / row['seconds']:.0f}" if row["written"] and row["seconds"] > 0 else "–"
+        counts = f"{row['read']:,} | {row['written']:,}" if row["written"] else "– | –"
+        lines.append(f"| {row['kind']} | {row['jobs']:,} | {row['seconds']:.1f} | {counts} | {rate} |")
+    read, written = sum(row["read"] for row in found), sum(row["written"] for row in found)
+    lines += [
+        "", "### What as many tokens cost elsewhere",
+        f"List prices of {CHECKED}, US dollars a million tokens; here they cost electricity. These are far larger "
+        "models: the table compares tokens, not answers.",
+        "", "| model | read | written | these tokens | source |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, price_read, price_written, source in PRICES:
+        cost = (read * price_read + written * price_written) / 1e6
+        lines.append(f"| {name} | {price_read:.2f} | {price_written:.2f} | ${cost:.6f} | {source} |")
+    return "\n".join(lines)
+
+
+def _limits() -> str:
+    seconds = RANGES["seconds"]
+    return (
+        "### Limits\n"
+        f"Prompts of up to {PROMPT_CHARACTERS:,} characters, {PICTURES} pictures in a message, pictures of "
+        f"{', '.join(map(str, SIZES))} pixels a side, clips of {CLIP_SIZE} pixels, {CLIP_FPS} frames a second and "
+        f"{seconds.low:g} to {seconds.high:g} seconds, batches of {BATCH_ROWS:,} rows. How the studio is used from "
+        "programs is at [docs](docs)."
+    )
+
+
+def _words(name: str) -> str:
+    return Path(__file__).with_name(name).read_text("utf-8")
