@@ -36,6 +36,7 @@ CLIP_FPS = 8
 
 PROMPT_CHARACTERS = 20_000
 PICTURES = 16  # in one message
+PICTURE_RATIO = 100  # longer side by shorter side: beyond this nothing is left to see after scaling
 HISTORY_MESSAGES = 200
 BATCH_ROWS = 50_000
 BATCH_LINE_BYTES = 8_000_000  # a row may hold its pictures

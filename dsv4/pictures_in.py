@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsv4._parts import part
 from dsv4.errors import InputError
-from dsv4.limits import DOCUMENT_PAGES, PICTURES, SVG_BYTES, check_count
+from dsv4.limits import DOCUMENT_PAGES, PICTURE_RATIO, PICTURES, SVG_BYTES, check_count
 from dsv4.messages import Document, Image, Video
 
 if TYPE_CHECKING:
@@ -100,9 +100,14 @@ def _open(source: Path | bytes | PilImage) -> PilImage:
             return _drawn(source)
         if isinstance(source, bytes) and source[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             return _drawn(source)
-        return part("vision").open_picture(source)
+        opened = part("vision").open_picture(source)
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
+    if max(opened.size) > PICTURE_RATIO * min(opened.size):
+        name, (width, height) = f"'{source}'" if isinstance(source, Path) else "the picture", opened.size
+        most = f"a side may be at most {PICTURE_RATIO} times the other"
+        raise InputError(f"{name} is {width} x {height}: {most}, so crop it")
+    return opened
 
 
 def _drawn(source: Path | bytes) -> PilImage:
@@ -110,9 +115,9 @@ def _drawn(source: Path | bytes) -> PilImage:
     from PIL import Image as pil
 
     length = source.stat().st_size if isinstance(source, Path) else len(source)
-    name = f"'{source}'" if isinstance(source, Path) else "the drawing"
+    name = f"'{source}'" if isinstance(source, Path) else "what begins like a drawing is not a picture and"
     if length > SVG_BYTES:
-        raise ValueError(f"{name} has {length:,} bytes; at most {SVG_BYTES:,} of SVG are read")
+        raise ValueError(f"{name} has {length:,} bytes, of which at most {SVG_BYTES:,} of SVG are read")
     text = source.read_bytes() if isinstance(source, Path) else source
     try:
         return pil.fromarray(part("generation.svg").rasterise(text, SVG_SIDE, "white"))

@@ -201,7 +201,7 @@ PICTURES = [
     (32, "icon.png", saved("ICO", (32, 32)), ""),
     (32, "pages.tif", saved("TIFF"), ""),
     (32, "page.heic", b"\0\0\0\x18ftypheic", "unknown picture format '.heic'"),
-    (34, "drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unknown picture format '.svg'"),
+    (34, "drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "cannot be drawn"),
     (34, "drawing.png", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is not a picture"),
     (35, "page.png", b"<html><script>alert(1)</script>", "is not a picture"),
     (35, "both.png", saved("PNG") + b"<script>alert(1)</script>", ""),

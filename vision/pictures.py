@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MAX_PIXELS = 64_000_000  # looked up in the header, before anything is decoded
-MAX_LINE = 100  # length of a picture one pixel wide; longer ones are mistakes
 MAX_JPEG_PIXELS = 4 * MAX_PIXELS  # a JPEG can be decoded at half size or less, so a larger one is still read
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "ICO")
 MOST_DEFLATED = 1040  # how many bytes one byte of a PNG's data can unfold into, by the bounds of deflate
@@ -82,8 +81,6 @@ def check_size(size: tuple[int, int], name: str) -> None:
     width, height = size
     if min(size) < 1:
         raise ValueError(f"{name} has no pixels ({width} x {height})")
-    if min(size) == 1 and max(size) > MAX_LINE:
-        raise ValueError(f"{name} is a line of {width} x {height} pixels, in which there is nothing to see")
     if width * height > MAX_PIXELS:
         raise ValueError(f"{name} has {width} x {height} pixels; at most {MAX_PIXELS:,} are read, so scale it down")
 

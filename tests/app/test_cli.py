@@ -86,7 +86,7 @@ REFUSED = [
     (["svg", "   "], "the prompt is empty"),
     (["chat", "x", "--image", "none.png"], "no picture at 'none.png'"),
     (["chat", "x", "--image", "words.png"], "words.png"),
-    (["chat", "x", "--image", "strip.png"], "a line of 1 x 5000 pixels"),
+    (["chat", "x", "--image", "strip.png"], "at most 100 times the other"),
     (["chat", "x", "--image", "words.txt"], "unknown picture format '.txt'"),
     (["chat", "x", "--mode", "basse"], "unknown mode 'basse'; did you mean 'base'?"),
     (["chat", "x", "--max-tokens", "0"], "max_tokens must be a whole number from 1"),

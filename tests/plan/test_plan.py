@@ -30,10 +30,8 @@ def test_the_bf16_cache_of_nano_is_what_the_engine_allocates():
     from dsv4.core.presets import nano
 
     cache = Cache(nano(), batch=1, capacity=4096, dtype=torch.bfloat16, device="meta")
-    held = [*cache._entries, *(keys for keys in cache._index_keys if keys is not None), *cache._tails.values()]
-    held.append(cache._memory_ids)
     kept = sizes("nano").kept_per_token("bf16") * 4096 + sizes("nano").kept_always("bf16")
-    assert kept == sum(tensor.numel() * tensor.element_size() for tensor in held)
+    assert kept == cache.nbytes
 
 
 def test_decode_is_bytes_over_rate_on_one_memory():
