@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from dsv4.messages import image as image
     from dsv4.messages import repo as repo
     from dsv4.messages import video as video
+    from dsv4.ocr.model import OcrModel as OcrModel
     from dsv4.studio import Studio as Studio
 
 __version__ = "0.1.0"
@@ -31,16 +32,21 @@ _HOME = {
 }
 
 
-def load(name: str | None = None) -> Studio | EchoStudio:
+def load(name: str | None = None) -> Studio | EchoStudio | OcrModel:
     """The studio called `name`: a shipped model, a folder of weights, or `echo`, which needs neither.
 
-    Without a name, the variable DSV4_MODEL decides, and without that, `nano`. Raises InputError for an unknown name.
+    A folder as DeepSeek-OCR is released gives an `OcrModel`, whose one verb is `read`. Without a name, the variable
+    DSV4_MODEL decides, and without that, `nano`. Raises InputError for an unknown name.
     """
     name = name or os.environ.get("DSV4_MODEL") or "nano"
     if name == "echo":
         from dsv4.echo import EchoStudio
 
         return EchoStudio()
+    from dsv4.ocr.model import OcrModel, is_released
+
+    if is_released(name):
+        return OcrModel.from_pretrained(name)
     from dsv4.studio import Studio
 
     return Studio.load(name)

@@ -40,8 +40,15 @@ PROMPTS: dict[str, tuple[str, ...]] = {
     "describe": ("Describe this image in detail.",),
     "locate": ("Locate ", "<|ref|>", "{}", "<|/ref|>", " in the image."),
 }
+OTHER_VERBS = ("chat", "svg", "image", "video", "batch")
 PHRASE, WINDOW = 30, 90  # no phrase of so many tokens comes twice in so many
 DPI = {"gundam-m": 200}  # as the paper draws pages for this mode; others take the usual
+
+
+def is_released(folder: str | Path) -> bool:
+    """Whether a folder is laid out as a release of others, and not as one of ours."""
+    folder = Path(folder)
+    return (folder / "config.json").is_file() and not (folder / "model.json").exists()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +59,19 @@ class OcrModel:
     core: Any
     tokenizer: ReleasedTokenizer
     name: str = "ocr"
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> OcrModel:
+        """The whole of a released folder: eyes, language part and tokenizer; InputError as `from_folder`."""
+        from dsv4.core.model import LanguageCore
+
+        ReleasedTokenizer.from_folder(folder)  # what is missing is said before gigabytes are read
+        return cls.from_folder(folder, core=LanguageCore.from_pretrained(folder))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in OTHER_VERBS:
+            raise InputError(f"the model '{self.name}' reads documents (`read`); `{name}` needs another model")
+        raise AttributeError(f"'OcrModel' object has no attribute '{name}'")
 
     @classmethod
     def from_folder(cls, folder: str | Path, *, core: Any) -> OcrModel:

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+import dsv4
+from app.cli import main
 from dsv4 import InputError, document, image
 from dsv4.core import presets
 from dsv4.core.model import LanguageCore
@@ -168,6 +170,51 @@ def test_a_real_core_of_random_weights_reads_to_its_end(folder, paper):
     first, again = (model.read(paper, mode="gundam", max_tokens=24).reading for _ in range(2))
     assert [page.number for page in first.pages] == [1, 2] and first == again
     assert all(page.usage.pictures == 273 for page in first.pages)
+
+
+def released(path, language) -> dict:
+    """The configuration as it is released, for the sizes of a tiny language part."""
+    inner = {
+        "vocab_size": language.vocabulary, "hidden_size": WIDTH, "intermediate_size": language.dense,
+        "moe_intermediate_size": language.expert, "num_hidden_layers": language.layers, "num_attention_heads": 4,
+        "num_key_value_heads": 4, "n_shared_experts": language.shared // language.expert,
+        "n_routed_experts": language.experts, "num_experts_per_tok": 2, "max_position_embeddings": 4096,
+        "use_mla": False, "first_k_dense_replace": 1, "kv_lora_rank": None, "q_lora_rank": None,
+        "qk_nope_head_dim": 0, "qk_rope_head_dim": 0, "v_head_dim": 0, "topk_method": "greedy", "n_group": 1,
+        "topk_group": 1, "rm_head": False, "lm_head": True, "torch_dtype": "float32",
+    }  # fmt: skip
+    return {"model_type": "deepseek_vl_v2", "bos_token_id": 0, "eos_token_id": 1, "language_config": inner}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A released folder with everything in it, of random weights."""
+    eyes = dataclasses.replace(ocr_layout.TINY_EYES, out_dim=WIDTH)
+    language = dataclasses.replace(ocr_layout.TINY_LANGUAGE, width=WIDTH, vocabulary=320)
+    tensors = ocr_layout.random_tensors(ocr_layout.manifest(eyes, language))
+    path = tmp_path_factory.mktemp("whole")
+    ocr_layout.write(path, tensors, shards=2, settings=released(path, language))
+    backend().save(str(path / "tokenizer.json"))
+    return path
+
+
+def test_a_released_folder_is_loaded_whole_and_reads_by_page(whole, paper):
+    model = dsv4.load(str(whole))
+    assert isinstance(model, OcrModel) and model.core.config.attention.kind == "heads"
+    reading = model.read(paper, mode="gundam", max_tokens=12).reading
+    assert [page.number for page in reading.pages] == [1, 2]
+    assert reading == dsv4.load(str(whole)).read(paper, mode="gundam", max_tokens=12).reading
+    with pytest.raises(InputError, match="reads documents .*`svg` needs another model"):
+        model.svg("a star")
+
+
+def test_the_command_reads_with_a_released_folder(whole, tmp_path, capsys):
+    Image.new("RGB", (90, 60), "white").save(tmp_path / "page.png")
+    out = tmp_path / "page.md"
+    flags = ["--model", str(whole), "--mode", "tiny", "--max-tokens", "5", "-o", str(out)]
+    assert main(["read", str(tmp_path / "page.png"), *flags]) in (0, 3) and out.is_file()
+    assert main(["svg", "a star", "--model", str(whole)]) == 2
+    assert "needs another model" in capsys.readouterr().err
 
 
 def test_what_is_missing_in_a_folder_is_said(folder, tmp_path):
