@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 HOSTS = ("127.0.0.1", "localhost", "[::1]")
 OPEN = ("/healthz", "/login")  # what answers without a secret, when there is one
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+LINGER_SECONDS = 1.0
 BROWSER = "dsv4_browser"  # a cookie that tells browsers apart, for fair turns; it opens nothing
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
@@ -69,6 +70,7 @@ class Guard:
             scope["lane"] = f"{scope.get('user', '')}/{browser}" if browser and not fresh else scope.get("user", "")
         answer = _Answer(send, new_browser=fresh if "text/html" in headers.get("accept", "") else "")
         if refusal is not None:
+            await _drop(receive)
             await _refuse(answer, *refusal)
             return
         reader = answer.reader = _Reader(receive, most)
@@ -76,6 +78,8 @@ class Guard:
             await self.app(scope, reader, answer)
         answer.reader = None
         if reader.refusal is not None and not answer.begun:
+            if reader.refusal[0] == 413:
+                await _drop(receive)
             await _refuse(answer, *reader.refusal)
 
     def _foreign(self, method: str, headers: dict[str, str]) -> Refusal | None:
@@ -230,6 +234,14 @@ def _cookies(header: str) -> dict[str, str]:
         return {name: morsel.value for name, morsel in SimpleCookie(header).items()}
     except CookieError:
         return {}
+
+
+async def _drop(receive: Receive) -> None:
+    """Take in for a moment, and forget, what is still being sent: who is cut off while sending may lose the answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+                pass
 
 
 async def _refuse(send: Send | _Answer, status: int, code: str, words: str, extra: dict[str, str]) -> None:

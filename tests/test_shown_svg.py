@@ -30,7 +30,7 @@ def test_a_drawing_brings_nothing_in_from_outside(tmp_path):
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path):
-    with pytest.raises(InputError, match="the drawing cannot be drawn"):
+    with pytest.raises(InputError, match="is not a picture and cannot be drawn"):
         open_pictures([image(b"<svg><unclosed>")])
     path = tmp_path / "a.svg"
     path.write_text("<svg>" + " " * 600_000)
