@@ -18,7 +18,7 @@ from dsv4.errors import InputError, unknown
 
 def main(argv: list[str] | None = None) -> int:
     """Print a line for each length, and write them as JSON lines where asked."""
-    parser = argparse.ArgumentParser(prog="dsv4 bench context", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="dsv4 bench context", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--lengths", default="4096,16384,65536,262144,1048576", metavar="LIST")
     parser.add_argument("--chunk", type=int, default=256, help="tokens read at a time (default 256)")
     parser.add_argument("--tokens", type=int, default=5, help="tokens decoded at each length (default 5)")

@@ -47,7 +47,7 @@ class Row:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure the rows asked for, print each as it is done, and write them as JSON lines where asked."""
-    parser = argparse.ArgumentParser(prog="dsv4 bench core", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="dsv4 bench core", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--against", metavar="PEER", help="transformers: also the rows that need it")
     parser.add_argument("--rows", metavar="LIST", help="only these rows (1 to 9), with commas between")
     parser.add_argument("--repeats", type=int, default=9, help="measurements, of which the shortest counts (default 9)")

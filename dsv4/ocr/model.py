@@ -71,6 +71,8 @@ class OcrModel:
     def __getattr__(self, name: str) -> Any:
         if name in OTHER_VERBS:
             raise InputError(f"the model '{self.name}' reads documents (`read`); `{name}` needs another model")
+        if name == "fingerprint":  # what batches and the page tell models apart by
+            raise InputError(f"the model '{self.name}' reads documents (`dsv4 read`); all else needs another model")
         raise AttributeError(f"'OcrModel' object has no attribute '{name}'")
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,7 +33,7 @@ def compile_head(head: nn.Module, device: torch.device) -> None:
     head.compile_blocks()
 
 
-def compile_eyes(eyes: nn.Module, device: torch.device) -> None:
+def compile_eyes(eyes: Any, device: torch.device) -> None:
     """Compile the blocks of both trunks of a DeepEncoder on an accelerator, once."""
     if device.type == "cpu":
         return

@@ -213,8 +213,11 @@ def test_the_command_reads_with_a_released_folder(whole, tmp_path, capsys):
     out = tmp_path / "page.md"
     flags = ["--model", str(whole), "--mode", "tiny", "--max-tokens", "5", "-o", str(out)]
     assert main(["read", str(tmp_path / "page.png"), *flags]) in (0, 3) and out.is_file()
-    assert main(["svg", "a star", "--model", str(whole)]) == 2
-    assert "needs another model" in capsys.readouterr().err
+    (tmp_path / "rows.jsonl").write_text('{"id": "a", "task": "svg", "prompt": "a star"}\n')
+    others = (["svg", "a star"], ["batch", "run", str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "out")])
+    for other in others:
+        assert main([*other, "--model", str(whole)]) == 2
+        assert "needs another model" in capsys.readouterr().err
 
 
 def test_what_is_missing_in_a_folder_is_said(folder, tmp_path):
