@@ -96,7 +96,7 @@ def best_setting(peer: Any, kind: str, time_once: Callable[[], float], *, many: 
         try:
             found[attention, experts] = time_once()
         except (NotImplementedError, RuntimeError, ValueError):
-            continue
+            continue  # transformers has not every setting for every model; the one that is kept is printed
     best = min(found, key=lambda setting: found[setting])
     _set(peer, *best)
     return f"{best[0]}, {best[1]}"

@@ -30,8 +30,8 @@ def main(args: argparse.Namespace) -> int:
     stages = choose(args.stages)
     if sum(given is not None for given in (args.minutes, args.steps, args.until)) > 1:
         raise InputError("give one of --minutes, --steps and --until")
-    if args.after is not None:
-        choose(args.after)
+    if args.after is not None and any(stage in stages for stage in choose(args.after)):
+        raise InputError(f"--after {args.after}: this command runs that stage itself, so it would wait for ever")
     if args.until is not None:
         minutes_until(args.until)
     world = join_world(args.device or "auto")

@@ -1,4 +1,4 @@
-"""Stages `paint`, `film` and `together`: the head learns pictures and clips from the states of a frozen core.
+"""Stages `paint`, `enlarge` and `film`: the head learns pictures and clips from the states of a frozen core.
 
 Shape letters: B rows, T prompt tokens, F frames, H and W pixels.
 """

@@ -164,7 +164,8 @@ def look_loss(core: nn.Module, features_BVD: Tensor, batch: Batch, place: int, *
 def letters_loss(scores_BHWS: Tensor, letters_BYX: Tensor) -> Tensor:
     """Cross entropy of the letter over the middle of each patch, told from the vision token of its cell.
 
-    scores_BHWS: for each cell, NO_LETTER + 1 scores for each of its INSIDE x INSIDE patches.
+    scores_BHWS: for each of H x W cells, NO_LETTER + 1 scores for each of its INSIDE x INSIDE patches, row by row;
+    letters_BYX: what stands over each patch of the whole page. Patches without a letter count EMPTY_WEIGHT of others.
     """
     scores = scores_BHWS.float().unflatten(-1, (INSIDE, INSIDE, NO_LETTER + 1))
     cut_BHWYX = letters_BYX.unflatten(2, (GRID, INSIDE)).unflatten(1, (GRID, INSIDE)).transpose(2, 3)

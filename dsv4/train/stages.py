@@ -56,7 +56,6 @@ class Stage:
 
 _HEAD = Rates(matrices=0.01, rest=1e-3)
 _TUNE = Rates(matrices=0.004, rest=5e-4)
-_SMALL, _LARGE = HeadKind(size=64), HeadKind(size=128)
 _ALL = {
     "film64": HeadKind(size=64, frames=16, share=0.6),
     "paint64": HeadKind(size=64, share=0.1),
@@ -75,7 +74,7 @@ CURRICULUM: tuple[Stage, ...] = (
         cpu_rows=2,
         rates=_HEAD,
         hold=0.7,
-        kinds={"paint64": _SMALL},
+        kinds={"paint64": HeadKind(size=64)},
     ),
     Stage(
         name="enlarge",

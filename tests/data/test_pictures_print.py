@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dsv4.data.glyphs import BASELINE, CHARACTERS, HEIGHT, PAD, Faces, GlyphSheets, render_text
-from dsv4.data.glyphs_layout import LINES, SIDE, Page, _lay, held_line, print_lines, random_lines
+from dsv4.data.glyphs_layout import LINES, NO_LETTER, PATCH, SIDE, Page, _lay, held_line, print_lines, random_lines
 from dsv4.data.pictures import IGNORE, PictureStream
 from dsv4.errors import InputError
 from tests import picture_world
@@ -108,3 +108,47 @@ def test_targets_of_a_page_are_its_lines(data_dir):
         printed = sum(bool((batch["line"][row][batch["row"][row] > -8] == line).any()) for line in range(LINES))
         assert len(text.split("\n")) == printed
     assert not any(Faces.load(data_dir).held[face] for face in batch["face"]) or len(Faces.load(data_dir).names) == 1
+
+
+def test_the_letter_over_a_patch_is_the_one_whose_room_holds_its_middle(data_dir):
+    """Held against the picture: letters in reading order, ink where they are, none away from them."""
+    faces, sheets = Faces.load(data_dir), GlyphSheets.load(data_dir)
+    text = "HOME MW"
+    pages = Page.empty(1)
+    print_lines(pages, 0, [text], faces, 0, random.Random(3))
+    row = pages.letters[0, 0]
+    spoken = [CHARACTERS[code] for code in row if code != NO_LETTER]
+    assert set(spoken) == set(text) - {" "}
+    once = [letter for place, letter in enumerate(spoken) if place == 0 or spoken[place - 1] != letter]
+    assert "".join(once) == text.replace(" ", "")  # from left to right, each letter's patches side by side
+    drawn = render_text(tensors(pages), sheets, SIDE)[0, 0]
+    paper = float(pages.paper[0, 0]) / 127.5 - 1
+    inked = (drawn - paper).abs().amax(0).view(SIDE // PATCH, PATCH).amax(1) > 0.05
+    # Over a patch with a letter there is ink in that letter's columns or beside them; far from letters there is none.
+    for place, code in enumerate(row):
+        if code != NO_LETTER:
+            assert inked[max(0, place - 1) : place + 2].any()
+    first, last = (int(np.flatnonzero(row != NO_LETTER)[end]) for end in (0, -1))
+    assert not inked[: max(0, first - 1)].any() and not inked[last + 2 :].any()
+
+
+def test_letters_equal_a_walk_along_the_advances(data_dir):
+    faces, rng = Faces.load(data_dir), random.Random(5)
+    for turn in range(20):
+        page = Page.empty(1)
+        lines = random_lines(rng, WORDS)
+        print_lines(page, 0, lines, faces, 0, random.Random(turn))
+        for number, line in enumerate(lines):
+            scale = float(page.scale[0, number])
+            covered = np.flatnonzero((page.columns[0, :, number] >= 0).any(0))
+            pen = None
+            for letter in line:  # the first column that the first letter's strip reaches gives the pen's start
+                code = CHARACTERS.index(letter)
+                if pen is None:
+                    pen = float(covered[0]) + 0.5 + PAD * scale
+                for place in range(SIDE // PATCH):
+                    middle = (place + 0.5) * PATCH
+                    if pen + 1 <= middle < pen + scale * faces.advances_AG[0, code] - 1:  # a pixel of play
+                        wanted = NO_LETTER if letter == " " else code
+                        assert page.letters[0, number, place] == wanted
+                pen += scale * float(faces.advances_AG[0, code])

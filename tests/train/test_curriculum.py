@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from dsv4.data.builder import build
 from dsv4.errors import InputError
+from dsv4.model import Model
 from dsv4.studio import Studio
 from dsv4.train import cli
 from dsv4.train.ahead import minutes_until
@@ -53,6 +54,13 @@ def test_every_stage_runs_resumes_and_ends_in_a_model_that_answers(world, tmp_pa
     assert (run / "log.jsonl").read_text() == before
     export(run, world / "tokenizer.json", tmp_path / "model", size="micro")
     studio = Studio.load(tmp_path / "model")
+    begun = Model.fresh(studio.model.tokenizer, size="micro")
+    cli.start_from(tmp_path / "model", begun)
+    for name, part in studio.model.parts().items():
+        given = begun.parts()[name].state_dict()
+        assert all(torch.equal(given[key], value) for key, value in part.state_dict().items())
+    with pytest.raises(InputError, match="size micro, not nano"):
+        cli.start_from(tmp_path / "model", Model.fresh(studio.model.tokenizer, size="nano", keep=()))
     assert studio.svg("heart icon", max_tokens=40).text.startswith("<svg")
     assert studio.image("a tiger", steps=1, size=64).array.shape == (64, 64, 3)
 
