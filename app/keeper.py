@@ -149,7 +149,8 @@ class Keeper:
         except (sqlite3.Error, OSError) as trouble:
             reason = getattr(trouble, "strerror", None) or str(trouble)
             self._house.end(job, "failed", result={}, error=f"The result could not be kept: {reason}.", seconds=seconds)
-        self._out(job).unlink(missing_ok=True)
+        for left in self._out(job).parent.glob(f"{self._out(job).name}*"):
+            left.unlink(missing_ok=True)
 
     def _mourn(self) -> None:
         """The process is gone: save what it was doing, and start another one."""

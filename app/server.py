@@ -143,7 +143,7 @@ def _add_routes(app: FastAPI) -> None:
     from fastapi.responses import JSONResponse
 
     from . import login
-    from .api import batches, chat, docs, files, images, system, videos
+    from .api import batches, chat, docs, files, images, readings, system, videos
     from .api.errors import ApiError
 
     async def refuse(_: Request, error: Any) -> JSONResponse:
@@ -156,7 +156,7 @@ def _add_routes(app: FastAPI) -> None:
 
     app.add_exception_handler(ApiError, refuse)
     app.add_exception_handler(RequestValidationError, misread)
-    for module in (chat, images, videos, files, batches, system, docs, login):
+    for module in (chat, images, videos, readings, files, batches, system, docs, login):
         app.include_router(module.router)
 
 

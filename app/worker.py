@@ -18,10 +18,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from dsv4.batch.reading import fingerprint_of
 from dsv4.errors import InputError
 from dsv4.results import Progress
 
-from .kinds import perform, preview_file
+from .kinds import DEFAULTS, perform, preview_file
+from .readings import check_can
 
 BEAT = 1.0  # seconds between two signs of life
 TEXT_EVERY, PREVIEW_EVERY = 0.04, 0.15  # seconds between two events of a kind; what comes faster is merged
@@ -60,7 +62,19 @@ def facts(studio: Any) -> dict[str, Any]:
         for name, count in counts.items():
             rows.append((PARTS[name] if name in PARTS else name, f"{count / 1e6:.1f} million parameters"))
         rows.append(("Together", f"{sum(counts.values()) / 1e6:.1f} million parameters"))
-    return {"name": str(studio.name), "fingerprint": str(studio.fingerprint), "parts": rows, "pid": os.getpid()}
+    about = {"name": str(studio.name), "fingerprint": fingerprint_of(studio), "parts": rows}
+    return {**about, "cannot": cannot(studio), "pid": os.getpid()}
+
+
+def cannot(studio: Any) -> dict[str, str]:
+    """The kinds of jobs that this model cannot do, each with the reason in words."""
+    found = {}
+    for kind in DEFAULTS:
+        try:
+            check_can(studio, kind)
+        except InputError as error:
+            found[kind] = str(error)
+    return found
 
 
 class _Out:

@@ -68,3 +68,9 @@ def broken() -> EchoStudio:
 def dead() -> EchoStudio:
     """A factory whose process dies."""
     os._exit(9)
+
+
+class Unread(EchoStudio):
+    """Echo by the name of a model that has not learnt print."""
+
+    name = "nano"
