@@ -104,7 +104,7 @@ def perform(
         made = getattr(studio, kind)(params["prompt"], on_progress=tell, cancelled=cancelled, **given, **more)
     if cancelled():
         return {}
-    path = made.save(out.with_suffix(params["suffix"]), provenance=params["provenance"])
+    path = made.save(out.with_name(f"{out.name}{params['suffix']}"), provenance=params["provenance"])
     usage = getattr(made, "usage", None)
     told = {"usage": {"read": usage.read, "written": usage.written, "pictures": 0}} if usage else {}
     return {"file": str(path), "made_by": dict(made.provenance), **told}
