@@ -23,6 +23,7 @@ from . import kinds
 from .jobs import ENDED, SPOKEN, Event, Job, Jobs
 from .keeper import Keeper
 from .media import MADE, READ, Asset, Media, file_name
+from .retention import let_go
 from .store import Store
 from .talks import Said, Talk, Talks
 
@@ -35,8 +36,14 @@ log = logging.getLogger(__name__)
 class House:
     """Open a data folder and keep a model for it; `start` loads the model, `close` ends it all."""
 
-    def __init__(self, folder: Path, factory: Callable[[], Any], *, name: str = "nano") -> None:
-        """Raises InputError when the folder cannot be used; jobs that a dead server left are queued again or ended."""
+    def __init__(
+        self, folder: Path, factory: Callable[[], Any], *, name: str = "nano", keep_days: int = 0, keep_gb: int = 0
+    ) -> None:
+        """Raises InputError when the folder cannot be used; jobs that a dead server left are queued again or ended.
+
+        `keep_days` and `keep_gb` are the limits of `retention`; 0 is none.
+        """
+        self.keep_days, self.keep_gb = keep_days, keep_gb
         self.store = Store(folder)
         self.media, self.jobs, self.talks = Media(self.store), Jobs(self.store), Talks(self.store)
         self.previews = folder / "previews"
@@ -247,6 +254,7 @@ class House:
             for path in self.previews.iterdir():
                 if now - path.stat().st_mtime > EVENTS_KEPT:
                     path.unlink(missing_ok=True)
+            let_go(self, days=self.keep_days, gigabytes=self.keep_gb)
         except (sqlite3.Error, OSError):
             log.exception("tidying up")
         self._tidy_timer = threading.Timer(TIDY_EVERY, self._tidy)

@@ -43,6 +43,8 @@ def run(
     users: str | None = None,
     hosts: Collection[str] = (),
     fetch: bool = False,
+    keep_days: int = 0,
+    keep_gb: int = 0,
 ) -> int:
     """Serve until interrupted; returns the exit status.
 
@@ -59,7 +61,7 @@ def run(
     listening = bind(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     print(f"dsv4 studio is starting at {address} ...", flush=True)
-    house = House(home or default_home(), partial(dsv4.load, model), name=model)
+    house = House(home or default_home(), partial(dsv4.load, model), name=model, keep_days=keep_days, keep_gb=keep_gb)
     door = Door(known, house.store.folder)
     app = build_app(
         house, door=door, hosts=hosts, far=far, fetch=fetch, started=lambda: print(f"Open {address}", flush=True)
@@ -165,7 +167,7 @@ def _add_routes(app: FastAPI) -> None:
     from fastapi.responses import JSONResponse
 
     from . import login
-    from .api import batches, chat, docs, files, images, readings, system, videos
+    from .api import archive, batches, chat, docs, files, images, readings, system, videos
     from .api.errors import ApiError
 
     async def refuse(_: Request, error: Any) -> JSONResponse:
@@ -187,7 +189,7 @@ def _add_routes(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, misread)
     for kind in (sqlite3.OperationalError, OSError):
         app.add_exception_handler(kind, full)
-    for module in (chat, images, videos, readings, files, batches, system, docs, login):
+    for module in (chat, images, videos, readings, files, batches, archive, system, docs, login):
         app.include_router(module.router)
 
 

@@ -10,7 +10,10 @@ import gradio as gr
 from dsv4._parts import asset
 from dsv4.limits import BATCH_ROWS, CLIP_FPS, CLIP_SIZE, PICTURES, PROMPT_CHARACTERS, RANGES, SIZES
 
+from ..archive import read_archive
 from ..house import House
+from . import look
+from .kit import QUIET, complain, owner_of
 
 # US dollars for a million tokens; the list prices of the day named. They change: read them as an order of size.
 CHECKED = "27 October 2026"
@@ -28,12 +31,38 @@ def model_room(house: House) -> gr.Markdown:
         loaded = gr.Markdown(describe(house))
         gr.Markdown(_words("abilities.md"))
         gr.Markdown(_limits())
+        _own_data(house)
         gr.Markdown(_words("sources.md"))
         notice = asset("nano") / "NOTICE"
         if notice.is_file():
             with gr.Accordion("Every licence and attribution", open=False):
                 gr.Markdown(f"```text\n{notice.read_text('utf-8')}\n```")
     return loaded
+
+
+def _own_data(house: House) -> None:
+    """Everything that somebody has here as one file, and back."""
+    gr.Markdown(f"### Your data\n{_kept(house)}")
+    with gr.Row(elem_classes="middle"):
+        gr.HTML('<a class="small" href="v1/archive" download>Save everything …</a>', min_width=140)
+        take = gr.UploadButton("Take an archive in …", file_types=[".zip"], size="sm", elem_id="archive", scale=0)
+    line = gr.HTML(look.status(), elem_id="archive-line")
+
+    def came(path: str, request: gr.Request) -> str:
+        try:
+            counts = read_archive(house, owner_of(request), Path(path))
+        except ValueError as error:
+            return complain(error)
+        return look.status("Taken in: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()) + ".")
+
+    take.upload(came, take, line, **QUIET)
+
+
+def _kept(house: House) -> str:
+    limits = [f"for {house.keep_days:,} days"] if house.keep_days else []
+    limits += [f"up to {house.keep_gb:,} GB, the oldest go first"] if house.keep_gb else []
+    words = f"are kept {' and '.join(limits)}; what has a star stays" if limits else "stay until you delete them"
+    return f"Conversations and what was made {words}. Save them all as one file, or bring them from elsewhere."
 
 
 def describe(house: House, owner: str | None = None) -> str:
