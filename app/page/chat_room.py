@@ -53,7 +53,7 @@ def chat_room(house: House) -> ChatRoom:
             chosen = acts("", elem_id="attached")
             say = gr.MultimodalTextbox(
                 {"text": "", "files": []},
-                placeholder="Ask something, or /svg, /image, /video and what to make; /read reads a file …",
+                placeholder="Ask something, or /svg, /image, /video … and what to make",
                 show_label=False,
                 sources=["upload"], file_types=TAKES, file_count="multiple", lines=1, max_lines=6, elem_id="say",
                 autofocus=True,

@@ -42,7 +42,7 @@ def model_room(house: House) -> gr.Markdown:
 
 def _own_data(house: House) -> None:
     """Everything that somebody has here as one file, and back."""
-    gr.Markdown(f"### Your data\n{_kept(house)}")
+    gr.Markdown(f"## Your data\n{_kept(house)}")
     with gr.Row(elem_classes="middle"):
         gr.HTML('<a class="small" href="v1/archive" download>Save everything …</a>', min_width=140)
         take = gr.UploadButton("Take an archive in …", file_types=[".zip"], size="sm", elem_id="archive", scale=0)
@@ -69,17 +69,17 @@ def describe(house: House, owner: str | None = None) -> str:
     """What is loaded and what it did for `owner`, in Markdown."""
     keeper = house.keeper
     if keeper.state == "failed":
-        return f"### {escape(keeper.name)} is not loaded\n{escape(keeper.reason)}"
+        return f"## {escape(keeper.name)} is not loaded\n{escape(keeper.reason)}"
     if keeper.state != "ready":
         words = "The page works already; what you ask for starts when the model is there."
-        return f"### {escape(keeper.name)} is loading\n{words}"
+        return f"## {escape(keeper.name)} is loading\n{words}"
     facts = keeper.facts
     rows = [("Fingerprint", f"`{facts['fingerprint']}`"), *facts["parts"]]
     if not facts["parts"]:
         rows.append(("Weights", "none: echo repeats what it is asked, to try the page"))
     rows += [("Loaded in", f"{facts['seconds']:.1f} seconds"), ("Process", str(facts["pid"]))]
     table = "\n".join(f"| {key} | {text} |" for key, text in rows)
-    loaded = f"### What is loaded\n| Model | {escape(facts['name'])} |\n|---|---|\n{table}"
+    loaded = f"## What is loaded\n| Model | {escape(facts['name'])} |\n|---|---|\n{table}"
     return f"{loaded}\n\n{meter(house, owner)}" if owner else loaded
 
 
@@ -95,8 +95,8 @@ def meter(house: House, owner: str) -> str:
     if not found:
         return ""
     lines = [
-        "### What it did here",
-        "| | jobs | seconds | tokens read | written | a second |",
+        "## What it did here",
+        "| kind | jobs | seconds | tokens read | written | a second |",
         "|---|---|---|---|---|---|",
     ]
     for row in found:
@@ -105,7 +105,7 @@ def meter(house: House, owner: str) -> str:
         lines.append(f"| {row['kind']} | {row['jobs']:,} | {row['seconds']:.1f} | {counts} | {rate} |")
     read, written = sum(row["read"] for row in found), sum(row["written"] for row in found)
     lines += [
-        "", "### What as many tokens cost elsewhere",
+        "", "## What as many tokens cost elsewhere",
         f"List prices of {CHECKED}, US dollars a million tokens; here they cost electricity. These are far larger "
         "models: the table compares tokens, not answers.",
         "", "| model | read | written | these tokens | source |", "|---|---|---|---|---|",
@@ -119,7 +119,7 @@ def meter(house: House, owner: str) -> str:
 def _limits() -> str:
     seconds = RANGES["seconds"]
     return (
-        "### Limits\n"
+        "## Limits\n"
         f"Prompts of up to {PROMPT_CHARACTERS:,} characters, {PICTURES} pictures in a message, pictures of "
         f"{', '.join(map(str, SIZES))} pixels a side, clips of {CLIP_SIZE} pixels, {CLIP_FPS} frames a second and "
         f"{seconds.low:g} to {seconds.high:g} seconds, batches of {BATCH_ROWS:,} rows. How the studio is used from "

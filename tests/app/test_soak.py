@@ -1,4 +1,4 @@
-"""The soak in short, on a server in this process: fair turns, and nothing left behind. `dsv4 bench soak` is the long one."""
+"""The soak in short, on a server in this process: fair turns, and nothing left behind. `dsv4 bench soak` is longer."""
 
 from __future__ import annotations
 
