@@ -7,6 +7,7 @@ Shape letters: F frames, H height, W width, 3 colours.
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,14 +138,15 @@ def _answer(
         Message.said(said["role"], said["text"], *(look_at(files[name]) for name in said.get("shown", ())))
         for said in params["history"]
     )
-    shown = [look_at(files[name]) for name in params["shown"]]
+    shown, begun, first = [look_at(files[name]) for name in params["shown"]], time.monotonic(), None
     stream = studio.chat(params["prompt"], *shown, history=history, cancelled=cancelled, **given)
     for piece in stream:
+        first = time.monotonic() - begun if first is None else first
         tell(Progress(step=0, total=0, text_delta=piece))
     reply = stream.reply
     usage = {"read": reply.usage.read, "written": reply.usage.written, "pictures": reply.usage.pictures}
     told = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
-    return {**told, "made_by": dict(reply.provenance)}
+    return {**told, "first": first, "made_by": dict(reply.provenance)}
 
 
 def preview_file(preview: np.ndarray | str) -> tuple[bytes, str]:

@@ -5,6 +5,7 @@ The long walk through every room, with pictures of each, is `make browser`.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,25 @@ def test_axe_finds_nothing_that_is_ours(address, visit):
                 where = [place for place in where if place != UPSTREAM.get(fault["id"])]
                 found.setdefault(fault["id"], []).extend(f"{query}{room}: {place}" for place in where)
     assert not any(found.values()), "\n".join(f"{rule}: {one}" for rule, places in found.items() for one in places[:8])
+
+
+GIVE = """([kind, content]) => {
+  const bytes = Uint8Array.from(atob(content), one => one.charCodeAt(0)), data = new DataTransfer();
+  data.items.add(new File([bytes], `${kind}.png`, {type: 'image/png'}));
+  const box = document.querySelector('#say textarea'), named = {bubbles: true, cancelable: true};
+  if (kind === 'paste') box.dispatchEvent(new ClipboardEvent('paste', {clipboardData: data, ...named}));
+  else for (const name of ['dragenter', 'dragover', 'drop']) box.dispatchEvent(
+    new DragEvent(name, {dataTransfer: data, ...named}));
+}"""
+
+
+def test_pictures_are_pasted_and_dropped(address, visit, scene):
+    one = visit(address)
+    one.tab("Chat")
+    content = base64.b64encode(scene.read_bytes()).decode()
+    one.page.evaluate(GIVE, ["paste", content])
+    one.page.get_by_text("1 picture (96 × 64)").wait_for()
+    one.page.evaluate(GIVE, ["drop", content])
+    one.page.get_by_text("2 pictures (96 × 64, 96 × 64)").wait_for()
+    one.say("What are they?")
+    one.answer("[a picture of 96 x 64] [a picture of 96 x 64] What are they?").wait_for()
