@@ -24,7 +24,7 @@ from .house import House
 from .media import Asset
 from .store import new_id
 
-URLS = ("/v1/chat/completions", "/v1/images/generations", "/v1/videos")
+URLS = ("/v1/chat/completions", "/v1/images/generations", "/v1/videos", "/v1/readings")
 IN_FLIGHT = 2  # rows of a batch that wait for the model at once: it never idles, and others get their turn
 FAULTS = 50  # that are told
 ACTIVE = ("validating", "in_progress", "finalizing", "cancelling")

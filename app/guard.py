@@ -209,7 +209,7 @@ class _Answer:
 
 def body_limit(path: str) -> int:
     """The longest body that is read for a path, in bytes; a form around a file takes a little more than the file."""
-    if path.endswith("/v1/files"):
+    if path.endswith(("/v1/files", "/v1/archive")):
         return BATCH_BYTES + 2**16
     return UPLOAD_BYTES + 2**16 if path.endswith("/upload") else BODY_BYTES
 

@@ -20,23 +20,30 @@ from dsv4.errors import InputError
 from dsv4.limits import HISTORY_MESSAGES, KEPT_DAYS
 
 from . import kinds
-from .jobs import ENDED, Event, Job, Jobs
+from .jobs import ENDED, SPOKEN, Event, Job, Jobs
 from .keeper import Keeper
-from .media import MADE, Asset, Media, file_name
+from .media import MADE, READ, Asset, Media, file_name
+from .retention import let_go
 from .store import Store
 from .talks import Said, Talk, Talks
 
 DAY = 24 * 3600.0
 EVENTS_KEPT, TIDY_EVERY = DAY, 3600.0
-COMMANDS = {"/svg": "svg", "/image": "image", "/video": "video"}  # inside a conversation
+COMMANDS = {"/svg": "svg", "/image": "image", "/video": "video", "/read": "read"}  # inside a conversation
 log = logging.getLogger(__name__)
 
 
 class House:
     """Open a data folder and keep a model for it; `start` loads the model, `close` ends it all."""
 
-    def __init__(self, folder: Path, factory: Callable[[], Any], *, name: str = "nano") -> None:
-        """Raises InputError when the folder cannot be used; jobs that a dead server left are queued again or ended."""
+    def __init__(
+        self, folder: Path, factory: Callable[[], Any], *, name: str = "nano", keep_days: int = 0, keep_gb: int = 0
+    ) -> None:
+        """Raises InputError when the folder cannot be used; jobs that a dead server left are queued again or ended.
+
+        `keep_days` and `keep_gb` are the limits of `retention`; 0 is none.
+        """
+        self.keep_days, self.keep_gb = keep_days, keep_gb
         self.store = Store(folder)
         self.media, self.jobs, self.talks = Media(self.store), Jobs(self.store), Talks(self.store)
         self.previews = folder / "previews"
@@ -71,6 +78,8 @@ class House:
             self.media.get(name, owner)
         if self.keeper.state == "failed":
             raise InputError(f"the model '{self.keeper.name}' is not there: {self.keeper.reason}")
+        if reason := self.keeper.facts.get("cannot", {}).get(kind):
+            raise InputError(reason)
         job = self.jobs.submit(kind, checked, owner=owner, lane=lane, source=source, priority=priority)
         self.keeper.wake()
         return job
@@ -109,7 +118,8 @@ class House:
     ) -> Job:  # fmt: skip
         """Say something below `parent` (the root, when None) and have it answered; returns the job of the answer.
 
-        A text that begins with /svg, /image or /video makes that instead of an answer in words.
+        A text that begins with /svg, /image or /video makes that instead of an answer in words, and /read reads the one
+        file that is shown; /svg with a drawing that is shown changes it as the words say.
         """
         with self.store.change():
             before = self._way_to(talk, parent)
@@ -127,6 +137,8 @@ class House:
         first, _, rest = asked.text.partition(" ")
         kind = COMMANDS.get(first, "chat")
         params: dict[str, Any] = {"prompt": rest if kind != "chat" else asked.text}
+        if kind == "read":
+            return self._read_in(talk, owner, asked, rest, lane, mode)
         tries = len(self.store.rows("SELECT 1 FROM message WHERE parent = ?", (asked.id,)))
         if kind == "chat":
             history = [
@@ -139,8 +151,21 @@ class House:
                 params |= {"temperature": 0.7, "seed": tries}
         else:
             params["seed"] = secrets.randbelow(100_000) if tries else 0
-            if kind == "video" and asked.shown:
-                params["first_frame"] = asked.shown[0]
+            begun = kinds.BEGUN_WITH.get(kind)
+            if begun and asked.shown and (kind != "svg" or self.media.get(asked.shown[0], owner).kind == "svg"):
+                params[begun] = asked.shown[0]
+        return self._begin(talk, owner, asked, kind, params, lane)
+
+    def _read_in(self, talk: Talk, owner: str, asked: Said, words: str, lane: str, mode: str) -> Job:
+        """Read what is shown; with words after /read, look for them on the page."""
+        shown = list(asked.shown)
+        if not shown:
+            raise InputError("/read reads a file: add a PDF or a picture to your message")
+        looked = {"task": "locate", "find": words} if words.strip() else {}
+        params = {"prompt": words.strip() or f"read {self.media.get(shown[0], owner).name}", "shown": shown, **looked}
+        return self._begin(talk, owner, asked, "read", {**params, "mode": mode}, lane)
+
+    def _begin(self, talk: Talk, owner: str, asked: Said, kind: str, params: dict[str, Any], lane: str) -> Job:
         job = self.submit(kind, params, owner=owner, lane=lane, source="chat")
         self.talks.add(talk, "assistant", "", parent=asked.id, job=job.id, state="running")
         return job
@@ -162,17 +187,20 @@ class House:
 
     def end(self, job: Job, state: str, *, result: dict[str, Any], error: str, seconds: float) -> None:
         """Take in what a job made, and end it, both or neither."""
-        told = {key: value for key, value in result.items() if key != "file"}
+        told = {key: value for key, value in result.items() if key not in ("file", "files")}
+        paths = [Path(name) for name in [*filter(None, [result.get("file")]), *result.get("files", ())]]
         with self.store.change():
-            if result.get("file") and state == "done":
-                path = Path(result["file"])
-                asset = self.media.keep(
-                    path, owner=job.owner, name=file_name(job.params["prompt"], path.suffix), suffix=path.suffix,
-                    purpose=MADE, made_by=result.get("made_by"), job=job.id,
-                )  # fmt: skip
-                told["files"] = [asset.id]
+            if paths and state == "done":
+                told["files"] = [self._keep(job, path, result.get("made_by")).id for path in paths]
             self.jobs.end(job, state, result=told, error=error, seconds=seconds)
             self._settle(self.jobs.get(job.id))
+
+    def _keep(self, job: Job, path: Path, made_by: Any) -> Asset:
+        purpose = READ if job.kind == "read" else MADE
+        name = file_name(job.params["prompt"], path.suffix)
+        return self.media.keep(
+            path, owner=job.owner, name=name, suffix=path.suffix, purpose=purpose, made_by=made_by, job=job.id
+        )
 
     def cut_off(self, job: Job, *, closing: bool = False) -> None:
         """The process died, or is ended, in the middle of a job."""
@@ -197,8 +225,8 @@ class House:
         if job.state not in ENDED:
             return
         result = job.result
-        text = result.get("text", "") or (self.jobs.text(job) if job.kind == "chat" and job.state != "done" else "")
-        meta = {key: result[key] for key in ("usage", "thought", "stopped", "made_by") if result.get(key)}
+        text = result.get("text", "") or (self.jobs.text(job) if job.kind in SPOKEN and job.state != "done" else "")
+        meta = {key: result[key] for key in ("usage", "thought", "stopped", "made_by", "warnings") if result.get(key)}
         self.talks.finish(
             job.id, state=job.state, text=text, shown=result.get("files", ()),
             meta={**meta, "error": job.error, "seconds": job.seconds},
@@ -226,6 +254,7 @@ class House:
             for path in self.previews.iterdir():
                 if now - path.stat().st_mtime > EVENTS_KEPT:
                     path.unlink(missing_ok=True)
+            let_go(self, days=self.keep_days, gigabytes=self.keep_gb)
         except (sqlite3.Error, OSError):
             log.exception("tidying up")
         self._tidy_timer = threading.Timer(TIDY_EVERY, self._tidy)

@@ -21,6 +21,7 @@ from dsv4.limits import QUEUED_JOBS
 from .store import Store, new_id
 
 ENDED = ("done", "failed", "cancelled")
+SPOKEN = ("chat", "read")  # kinds whose words are kept when they are cut off
 ATTEMPTS = 3  # how often a job is begun, when the process that worked on it keeps dying
 INTERRUPTED = "It was interrupted: the studio stopped in the middle of it. Try again."
 
@@ -166,8 +167,8 @@ class Jobs:
 
     def again(self, job: Job) -> bool:
         """Queue a job again that was cut off; False when it was tried too often and has failed now."""
-        if job.attempts >= ATTEMPTS or job.kind == "chat":
-            self.end(job, "failed", error=INTERRUPTED, result={"text": self.text(job)} if job.kind == "chat" else None)
+        if job.attempts >= ATTEMPTS or job.kind in SPOKEN:
+            self.end(job, "failed", error=INTERRUPTED, result={"text": self.text(job)} if job.kind in SPOKEN else None)
             return False
         with self.store.change() as change:
             change.execute("UPDATE job SET state = 'queued', holder = NULL WHERE seq = ?", (job.seq,))

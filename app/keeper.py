@@ -24,6 +24,7 @@ State = Literal["waiting", "loading", "ready", "failed"]
 LEASE = 60.0  # seconds of silence after which the process is given up; it beats once a second
 LAST_WORDS = 5.0  # seconds that a process has to end by itself
 QUICK_DEATHS = 3  # processes that die in a row before they are ready, until nobody tries again
+OTHER_WEIGHTS = "its weights were changed while the server ran; start the server again if that was meant"
 log = logging.getLogger(__name__)
 
 
@@ -116,11 +117,13 @@ class Keeper:
         self._heard = time.monotonic()
         kind, *rest = message
         if kind == "ready":
-            (self.facts,) = rest
+            before, (self.facts,) = self.facts, rest
+            if before and before["fingerprint"] != self.facts["fingerprint"]:
+                self._give_up(OTHER_WEIGHTS)
+                return
             self.name, self.state, self._deaths = self.facts["name"], "ready", 0
         elif kind == "broken":
-            self.state, (self.reason,) = "failed", rest
-            self._house.fail_all(f"the model '{self.name}' is not there: {self.reason}")
+            self._give_up(rest[0])
         elif self._job is not None and rest and rest[0] == self._job.id:
             self._happened(kind, *rest[1:])
 
@@ -149,7 +152,8 @@ class Keeper:
         except (sqlite3.Error, OSError) as trouble:
             reason = getattr(trouble, "strerror", None) or str(trouble)
             self._house.end(job, "failed", result={}, error=f"The result could not be kept: {reason}.", seconds=seconds)
-        self._out(job).unlink(missing_ok=True)
+        for left in self._out(job).parent.glob(f"{self._out(job).name}*"):
+            left.unlink(missing_ok=True)
 
     def _mourn(self) -> None:
         """The process is gone: save what it was doing, and start another one."""
@@ -161,13 +165,13 @@ class Keeper:
             return
         self._deaths = self._deaths + 1 if self.state == "loading" else 0
         if self._deaths >= QUICK_DEATHS:
-            self.state, self.reason = (
-                "failed",
-                "its process ended again and again; the log of the server has the details",
-            )
-            self._house.fail_all(f"the model '{self.name}' is not there: {self.reason}")
+            self._give_up("its process ended again and again; the log of the server has the details")
             return
         self._launch()
+
+    def _give_up(self, reason: str) -> None:
+        self.state, self.reason = "failed", reason
+        self._house.fail_all(f"the model '{self.name}' is not there: {reason}")
 
     def _launch(self) -> None:
         ours, theirs = self._context.Pipe()

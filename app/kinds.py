@@ -1,4 +1,4 @@
-"""What a job may ask for: the four kinds, their settings checked before they are queued, and the verb that does them.
+"""What a job may ask for: the five kinds, their settings checked before they are queued, and the verb that does them.
 
 Runs in two processes: `check` in the server, `perform` in the model's own process, where files are named by path.
 Shape letters: F frames, H height, W width, 3 colours.
@@ -7,6 +7,7 @@ Shape letters: F frames, H height, W width, 3 colours.
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,21 +15,26 @@ from typing import TYPE_CHECKING, Any
 import dsv4
 from dsv4 import limits
 from dsv4._parts import part
-from dsv4.errors import unknown
+from dsv4.errors import InputError, unknown
+from dsv4.finish import check_candidates
 from dsv4.messages import Message
-from dsv4.results import Progress
+from dsv4.results import Progress, Svg
+
+from . import readings
+from .looking import look_at
 
 if TYPE_CHECKING:
     import numpy as np
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "chat": {"mode": "tiny", "seed": 0, "temperature": 0.0, "max_tokens": 160},
-    "svg": {"seed": 0, "temperature": 0.0, "max_tokens": 1200},
+    "svg": {"seed": 0, "temperature": 0.0, "max_tokens": 1200, "candidates": 1},
     "image": {"seed": 0, "size": 128, "steps": 8, "guidance": 2.0},
     "video": {"seconds": 2.0, "seed": 0, "steps": 8, "guidance": 2.0},
+    "read": readings.DEFAULTS,
 }
+BEGUN_WITH = {"video": "first_frame", "svg": "edit"}  # what a kind may begin with: an asset id
 FORMATS: dict[str, tuple[str, ...]] = {"svg": (".svg",), "image": (".png", ".webp"), "video": (".mp4",)}
-DRAWN_SIDE = 512  # pixels at which a drawing is looked at
 SHEET = 16  # frames of a running clip that its preview shows
 Tell = Callable[[Progress], None]
 
@@ -36,10 +42,13 @@ Tell = Callable[[Progress], None]
 def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """The whole settings of a job of `kind`; raises InputError for what the verb would refuse.
 
-    `shown` (chat) and `history` name files by asset id; `first_frame` (video) is one such id.
+    `shown` (chat, read) and `history` name files by asset id; `first_frame` (video) and `edit` (svg, the drawing that
+    the words change) are one such id.
     """
     if kind not in DEFAULTS:
         raise unknown("kind of job", kind, DEFAULTS)
+    if kind == "read":
+        return readings.check(params)
     prompt = limits.check_prompt(params.get("prompt"))
     settings = {name: params.get(name, value) for name, value in DEFAULTS[kind].items()}
     limits.check_numbers(**{name: value for name, value in settings.items() if name in limits.RANGES})
@@ -53,11 +62,14 @@ def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return checked
     if kind == "image":
         limits.check_size(settings["size"])
+    if kind == "svg" and not params.get("edit"):
+        check_candidates(settings["candidates"], settings["temperature"])
     suffix = params.get("suffix", FORMATS[kind][0])
     if suffix not in FORMATS[kind]:
         raise unknown("format", suffix.lstrip("."), [one.lstrip(".") for one in FORMATS[kind]])
     provenance = bool(params.get("provenance", True))
-    first = {"first_frame": params["first_frame"]} if kind == "video" and params.get("first_frame") else {}
+    begun = BEGUN_WITH.get(kind, "")
+    first = {begun: params[begun]} if params.get(begun) else {}
     return {**checked, "suffix": suffix, "provenance": provenance, **first}
 
 
@@ -66,7 +78,7 @@ def files_of(params: Mapping[str, Any]) -> list[str]:
     found = [*params.get("shown", ())]
     for said in params.get("history", ()):
         found += said.get("shown", ())
-    return found + ([params["first_frame"]] if params.get("first_frame") else [])
+    return found + [params[name] for name in BEGUN_WITH.values() if params.get(name)]
 
 
 def perform(
@@ -79,17 +91,39 @@ def perform(
     cancelled: Callable[[], bool],
 ) -> dict[str, Any]:
     """Do a job with the model and write what it made to `out` (plus its suffix); returns what to know of it."""
-    given = {name: params[name] for name in DEFAULTS[kind]}
+    readings.check_can(studio, kind)
+    if kind == "read":
+        return readings.perform(studio, params, files, out, tell, cancelled)
+    # A job that an earlier version queued may lack a setting that came later.
+    given = {name: params.get(name, value) for name, value in DEFAULTS[kind].items()}
     if kind == "chat":
         return _answer(studio, params, given, files, tell, cancelled)
-    more = {"first_frame": dsv4.image(files[params["first_frame"]])} if params.get("first_frame") else {}
-    made = getattr(studio, kind)(params["prompt"], on_progress=tell, cancelled=cancelled, **given, **more)
+    if params.get("edit"):
+        made = _edited(studio, params, files)
+    else:
+        more = {"first_frame": dsv4.image(files[params["first_frame"]])} if params.get("first_frame") else {}
+        made = getattr(studio, kind)(params["prompt"], on_progress=tell, cancelled=cancelled, **given, **more)
     if cancelled():
         return {}
-    path = made.save(out.with_suffix(params["suffix"]), provenance=params["provenance"])
+    path = made.save(out.with_name(f"{out.name}{params['suffix']}"), provenance=params["provenance"])
     usage = getattr(made, "usage", None)
     told = {"usage": {"read": usage.read, "written": usage.written, "pictures": 0}} if usage else {}
     return {"file": str(path), "made_by": dict(made.provenance), **told}
+
+
+def _edited(studio: Any, params: Mapping[str, Any], files: Mapping[str, str]) -> Svg:
+    """A drawing with one change; no model is asked, so that what was not named stays as it is."""
+    before, editing = Path(files[params["edit"]]).read_text(encoding="utf-8"), part("generation.svg")
+    try:
+        text = editing.edit(before, params["prompt"])
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    told = part("generation.files").read_provenance(Path(files[params["edit"]])) or {}
+    made_by = {"task": "svg", "prompt": params["prompt"], "seed": 0, "model": str(studio.name), **told}
+    settings: Any = made_by.get("settings")
+    settings = dict(settings) if isinstance(settings, dict) else {}
+    edits = "; ".join(filter(None, [str(settings.get("edits", "")), params["prompt"]]))
+    return Svg(text=text, provenance={**made_by, "settings": {**settings, "edits": edits}})
 
 
 def _answer(
@@ -104,27 +138,15 @@ def _answer(
         Message.said(said["role"], said["text"], *(look_at(files[name]) for name in said.get("shown", ())))
         for said in params["history"]
     )
-    shown = [look_at(files[name]) for name in params["shown"]]
+    shown, begun, first = [look_at(files[name]) for name in params["shown"]], time.monotonic(), None
     stream = studio.chat(params["prompt"], *shown, history=history, cancelled=cancelled, **given)
     for piece in stream:
+        first = time.monotonic() - begun if first is None else first
         tell(Progress(step=0, total=0, text_delta=piece))
     reply = stream.reply
     usage = {"read": reply.usage.read, "written": reply.usage.written, "pictures": reply.usage.pictures}
     told = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
-    return {**told, "made_by": dict(reply.provenance)}
-
-
-def look_at(path: str) -> Any:
-    """A file as what it is: a picture, a document or a clip; a drawing is looked at as a picture of it."""
-    suffix = Path(path).suffix
-    if suffix == ".svg":
-        from PIL import Image
-
-        picture_HW3 = part("generation.svg").rasterise(Path(path).read_text(encoding="utf-8"), DRAWN_SIDE)
-        return dsv4.image(Image.fromarray(picture_HW3))
-    if suffix == ".pdf":
-        return dsv4.document(path)
-    return dsv4.video(path) if suffix in (".mp4", ".webm", ".mov", ".mkv") else dsv4.image(path)
+    return {**told, "first": first, "made_by": dict(reply.provenance)}
 
 
 def preview_file(preview: np.ndarray | str) -> tuple[bytes, str]:

@@ -35,9 +35,12 @@ TYPES: dict[str, str] = {
     ".mkv": "video/x-matroska",
     ".pdf": "application/pdf",
     ".jsonl": "application/jsonl",
+    ".json": "application/json",
+    ".md": "text/markdown",
+    ".zip": "application/zip",
     ".bin": "application/octet-stream",
 }
-MADE, SHOWN = "made", "shown"  # purposes: made by the studio, or given to it to look at
+MADE, SHOWN, READ = "made", "shown", "read"  # purposes: made by the studio, given to look at, left by a reading
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import logging
+import signal
 import socket
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from functools import partial
@@ -21,10 +24,13 @@ from .guard import Guard
 from .house import House
 from .page import build_page
 from .store import home as default_home
+from .worker import BROKE
 
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
 
+NO_PAGE = "<!doctype html><title>dsv4 studio</title><p>The page is broken; see the log. <a href=docs>The API works.</a>"
+log = logging.getLogger(__name__)
 LAST_SECONDS = 3  # for requests that are being answered when the server is told to stop
 
 
@@ -37,6 +43,8 @@ def run(
     users: str | None = None,
     hosts: Collection[str] = (),
     fetch: bool = False,
+    keep_days: int = 0,
+    keep_gb: int = 0,
 ) -> int:
     """Serve until interrupted; returns the exit status.
 
@@ -53,7 +61,7 @@ def run(
     listening = bind(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     print(f"dsv4 studio is starting at {address} ...", flush=True)
-    house = House(home or default_home(), partial(dsv4.load, model), name=model)
+    house = House(home or default_home(), partial(dsv4.load, model), name=model, keep_days=keep_days, keep_gb=keep_gb)
     door = Door(known, house.store.folder)
     app = build_app(
         house, door=door, hosts=hosts, far=far, fetch=fetch, started=lambda: print(f"Open {address}", flush=True)
@@ -62,7 +70,9 @@ def run(
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=LAST_SECONDS, ws="none", server_header=False
     )
-    with contextlib.suppress(KeyboardInterrupt):  # the usual way to end it, and not an error
+    # Both are usual ways to end it, and no errors: uvicorn stops, and raises the signal once more when it has stopped.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    with contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
     return 0
 
@@ -77,7 +87,7 @@ def build_app(
     started: Callable[[], None] | None = None,
 ) -> Guard:
     """The whole application on a house, which it opens and closes with itself."""
-    page = build_page(house)
+    page = _page(house)
 
     from fastapi import FastAPI
 
@@ -116,7 +126,21 @@ def build_app(
     return Guard(_with_page(app, page), door=door, hosts=hosts, far=far)
 
 
+def _page(house: House) -> Any:
+    """The page, or None where it cannot be built: programs are served all the same."""
+    try:
+        return build_page(house)
+    except Exception:
+        log.exception("the page cannot be built; the API is served without it")
+        return None
+
+
 def _with_page(app: FastAPI, page: Any) -> FastAPI:
+    if page is None:
+        from fastapi.responses import HTMLResponse
+
+        app.add_api_route("/", lambda: HTMLResponse(NO_PAGE, status_code=503), include_in_schema=False)
+        return app
     import gradio as gr
 
     from .page import look
@@ -143,11 +167,18 @@ def _add_routes(app: FastAPI) -> None:
     from fastapi.responses import JSONResponse
 
     from . import login
-    from .api import batches, chat, docs, files, images, system, videos
+    from .api import archive, batches, chat, docs, files, images, readings, system, videos
     from .api.errors import ApiError
 
     async def refuse(_: Request, error: Any) -> JSONResponse:
         return JSONResponse(error.body(), status_code=error.status, headers=error.headers())
+
+    async def full(_: Request, error: Exception) -> JSONResponse:
+        if not is_full(error):
+            log.error("a request broke", exc_info=error)
+            return JSONResponse(ApiError(500, BROKE, code="internal").body(), status_code=500)
+        told = ApiError(507, "the disk is full; nothing was lost", code="disk_full")
+        return JSONResponse(told.body(), status_code=507)
 
     async def misread(_: Request, error: Any) -> JSONResponse:
         fault = error.errors()[0]
@@ -156,8 +187,15 @@ def _add_routes(app: FastAPI) -> None:
 
     app.add_exception_handler(ApiError, refuse)
     app.add_exception_handler(RequestValidationError, misread)
-    for module in (chat, images, videos, files, batches, system, docs, login):
+    for kind in (sqlite3.OperationalError, OSError):
+        app.add_exception_handler(kind, full)
+    for module in (chat, images, videos, readings, files, batches, archive, system, docs, login):
         app.include_router(module.router)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether something could not be written because there is no room."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error)
 
 
 def is_loopback(host: str) -> bool:

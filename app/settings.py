@@ -32,6 +32,8 @@ DEFAULTS: dict[str, Any] = {
     "users": "",
     "hosts": "",
     "fetch": False,
+    "keep_days": 0,  # of conversations and what was made; 0 is for ever
+    "keep_gb": 0,  # of what was made and shown; 0 is no limit
     "backend": "local",  # of batches
     "workers": 0,  # of batches that run on processes or a cluster; 0 is one a core
 }
@@ -39,6 +41,8 @@ EMPTY_IS_FINE = ("home", "users", "hosts")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _NUMBERS = {
     "port": (65535, "a port is a whole number from 0 (any free one) to 65535"),
+    "keep_days": (36_500, "days to keep are a whole number from 0 (for ever) to 36500"),
+    "keep_gb": (1_000_000, "gigabytes to keep are a whole number from 0 (no limit) to 1000000"),
     "workers": (BATCH_WORKERS, f"workers are a whole number from 0 (one a core) to {BATCH_WORKERS}"),
 }
 
@@ -46,7 +50,7 @@ _NUMBERS = {
 def resolve(name: str, flag: Any = None) -> Setting:
     """The value that counts for one of DEFAULTS; raises InputError if it cannot be what the setting needs."""
     if flag is not None:
-        return Setting(name=name, value=_checked(name, flag, f"--{name}"), origin=f"flag --{name}")
+        return Setting(name=name, value=_checked(name, flag, _flag(name)), origin=f"flag {_flag(name)}")
     variable = f"DSV4_{name.upper()}"
     if os.environ.get(variable):
         return Setting(name=name, value=_checked(name, os.environ[variable], variable), origin=variable)
@@ -54,6 +58,10 @@ def resolve(name: str, flag: Any = None) -> Setting:
     if name in in_file:
         return Setting(name=name, value=_checked(name, in_file[name], FILE), origin=FILE)
     return Setting(name=name, value=DEFAULTS[name], origin="default")
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _from_file() -> dict[str, Any]:

@@ -92,6 +92,7 @@ class Store:
         _check_folder(folder)
         self._lock = _lock(folder)
         try:
+            _check_whole(folder)
             self._connection = _open(folder / NAME)
             migrate(self._connection, folder)
         except BaseException:
@@ -203,6 +204,17 @@ def _lock(folder: Path) -> sqlite3.Connection:
         ) from error
     note.write_text(str(os.getpid()), encoding="utf-8")
     return lock
+
+
+def _check_whole(folder: Path) -> None:
+    """A folder with media and no database has lost it: a new one would forget, and sweep away, all that was made."""
+    path = folder / NAME
+    known = path.is_file() and path.stat().st_size > 0
+    if not known and any(one.is_file() for one in (folder / "media").glob("*/*/*")):
+        raise InputError(
+            f"'{folder}' holds media, but its database '{NAME}' is gone or empty: put a backup in its place, or move "
+            "the folder away to begin anew"
+        )
 
 
 def _open(path: Path) -> sqlite3.Connection:

@@ -7,10 +7,12 @@ and `done` or `failed` for each job, and `beat` once a second. When the pipe clo
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -18,14 +20,18 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from dsv4.batch.reading import fingerprint_of
 from dsv4.errors import InputError
 from dsv4.results import Progress
 
-from .kinds import perform, preview_file
+from .kinds import DEFAULTS, perform, preview_file
+from .readings import check_can
 
 BEAT = 1.0  # seconds between two signs of life
 TEXT_EVERY, PREVIEW_EVERY = 0.04, 0.15  # seconds between two events of a kind; what comes faster is merged
 PARTS = {"core": "Language core, with its Engram memory", "eyes": "Eyes", "head": "Hands for pictures and clips"}
+BROKE = "Something broke inside the studio. The log of the server has the details."
+FULL = "There is not enough memory on the device for it: ask for less at once (size, seconds, a smaller mode)."
 log = logging.getLogger(__name__)
 
 
@@ -60,7 +66,19 @@ def facts(studio: Any) -> dict[str, Any]:
         for name, count in counts.items():
             rows.append((PARTS[name] if name in PARTS else name, f"{count / 1e6:.1f} million parameters"))
         rows.append(("Together", f"{sum(counts.values()) / 1e6:.1f} million parameters"))
-    return {"name": str(studio.name), "fingerprint": str(studio.fingerprint), "parts": rows, "pid": os.getpid()}
+    about = {"name": str(studio.name), "fingerprint": fingerprint_of(studio), "parts": rows}
+    return {**about, "cannot": cannot(studio), "pid": os.getpid()}
+
+
+def cannot(studio: Any) -> dict[str, str]:
+    """The kinds of jobs that this model cannot do, each with the reason in words."""
+    found = {}
+    for kind in DEFAULTS:
+        try:
+            check_can(studio, kind)
+        except InputError as error:
+            found[kind] = str(error)
+    return found
 
 
 class _Out:
@@ -99,7 +117,14 @@ def _one(studio: Any, order: tuple[Any, ...], out: _Out, cancelled: set[str]) ->
     _, name, kind, params, files, path = order
     teller = _Teller(out, name)
     try:
-        result = perform(studio, kind, params, files, Path(path), teller, lambda: name in cancelled)
+        try:
+            result = perform(studio, kind, params, files, Path(path), teller, lambda: name in cancelled)
+        except RuntimeError as error:
+            if not device_full(error) or teller.spoke:
+                raise
+            log.warning("job %s: the device was full; once more with what was held let go of", name)
+            _let_go()
+            result = perform(studio, kind, params, files, Path(path), teller, lambda: name in cancelled)
         teller.flush()
         out.send("done", name, result, name in cancelled)
     except InputError as error:
@@ -111,10 +136,31 @@ def _one(studio: Any, order: tuple[Any, ...], out: _Out, cancelled: set[str]) ->
     except ValueError as error:
         log.exception("job %s", name)
         out.send("failed", name, without_paths(str(error), files), True)
-    except Exception:  # whatever breaks inside, a person reads a sentence and the log keeps the rest
+    except Exception as error:  # whatever breaks inside, a person reads a sentence and the log keeps the rest
         log.exception("job %s", name)
-        out.send("failed", name, "Something broke inside the studio. The log of the server has the details.", False)
+        out.send("failed", name, FULL if device_full(error) else BROKE, False)
+        _let_go()
+        if device_lost(error):
+            os._exit(1)  # nothing that is asked of it works any more; a new process may find the device again
     cancelled.discard(name)
+
+
+def device_full(error: Exception) -> bool:
+    """Whether an accelerator had no room left; torch's own class, by name, since this process may have no torch."""
+    return type(error).__name__ == "OutOfMemoryError"
+
+
+def device_lost(error: Exception) -> bool:
+    """Whether an accelerator is gone or can no longer be used by this process."""
+    return type(error).__name__ == "AcceleratorError" or "CUDA error" in str(error)
+
+
+def _let_go() -> None:
+    """Give back what the memory pools of an accelerator hold."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.accelerator.is_available():
+        torch.accelerator.memory.empty_cache()
 
 
 def without_paths(words: str, files: Mapping[str, str]) -> str:
@@ -130,12 +176,14 @@ class _Teller:
     def __init__(self, out: _Out, name: str) -> None:
         self._out, self._name = out, name
         self._text, self._told, self._shown = "", 0.0, 0.0
+        self.spoke = False  # whether words went out, which could not be taken back
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
     def __call__(self, now: Progress) -> None:
         clock = time.monotonic()
         if now.text_delta:
+            self.spoke = True
             self._say(now.text_delta, clock)
         if now.preview is not None and (clock - self._shown >= PREVIEW_EVERY or now.step == now.total):
             self._shown = clock

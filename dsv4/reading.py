@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Stopped = Literal["end", "length", "loop", "cancelled", "unreadable"]
 TASKS = ("markdown", "ocr", "text", "figure", "describe", "locate")
+UNREAD = ("nano",)  # shipped models that were not taught print
 PAGE_BREAK = "\n\n---\n\n"
 WARNINGS: dict[Stopped, str] = {
     "length": "the page was longer than the limit of tokens; its end is missing",
@@ -212,6 +213,16 @@ class ReadStream:
         if self._on_page is not None:
             self._on_page(page, picture)
         self._done.append(page)
+
+
+def check_reader(studio: object) -> None:
+    """Raise InputError when a model cannot read documents: it has no such verb, or has not learnt print."""
+    name = str(getattr(studio, "name", "this model"))
+    if not hasattr(studio, "read") or name in UNREAD:
+        raise InputError(
+            f"the model '{name}' cannot read documents: it has not learnt print. Load one that can, for example a "
+            "folder as DeepSeek-OCR is released, with --model FOLDER"
+        )
 
 
 def check_task(task: str, find: str, allowed: tuple[str, ...] = TASKS) -> str:

@@ -300,6 +300,8 @@ class Studio:
                 on_step=show,
                 cancelled=cancelled,
             )
+        if not bool(frames_B3FHW.isfinite().all()):
+            raise RuntimeError("the model wrote numbers that are no pixels; its weights or its device are broken")
         return to_uint8(frames_B3FHW[0])
 
     def _made_by(self, task: str, prompt: str, seed: int, **settings: float | int | str) -> dict[str, Any]:

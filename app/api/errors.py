@@ -37,6 +37,8 @@ def from_input(error: InputError, *, status: int = 400) -> ApiError:
         return ApiError(429, words, code="queue_full")
     if words.startswith("there is no "):
         return ApiError(404, words, code="not_found")
+    if " cannot " in words[:60] and words.startswith("the model '"):
+        return ApiError(400, words, code="model_cannot")
     if words.startswith("the model '"):
         return ApiError(503, words, code="model_not_loaded")
     named = next((name for name in NAMES if re.search(rf"\b{name}\b", words[:60])), None)

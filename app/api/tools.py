@@ -1,4 +1,4 @@
-"""The four verbs as tools for other models (Model Context Protocol, streamable HTTP at `/mcp`), over the same queue.
+"""The verbs as tools for other models (Model Context Protocol, streamable HTTP at `/mcp`), over the same queue.
 
 Source: the protocol as the public package `mcp` 2.3 speaks it.
 """
@@ -51,6 +51,12 @@ def mcp_server(house: House) -> MCPServer:
         job = await _done(house, ctx, "video", {"prompt": prompt, "seed": seed, "seconds": seconds})
         asset = _file(house, job)
         return {"file_id": asset.id, "path": f"/v1/files/{asset.id}/content", "type": asset.type}
+
+    @server.tool()
+    async def read_document(file_id: str, ctx: Context, task: str = "markdown", find: str = "") -> dict[str, Any]:
+        """Read an uploaded document (POST /v1/files): markdown and pages with boxes, if the loaded model can read."""
+        job = await _done(house, ctx, "read", {"shown": [file_id], "task": task, "find": find})
+        return {"text": job.result["text"], "pages": job.result["pages"]}
 
     return server
 

@@ -11,7 +11,8 @@ from ..settings import resolve
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     given = {
-        name: resolve(name, getattr(args, name)).value for name in ("host", "port", "model", "users", "hosts", "fetch")
+        name: resolve(name, getattr(args, name)).value
+        for name in ("host", "port", "model", "users", "hosts", "fetch", "keep_days", "keep_gb")
     }
     home = resolve("home", args.home).value
     from .. import server
@@ -25,4 +26,6 @@ def run(args: argparse.Namespace) -> int:
         users=given["users"] or None,
         hosts=hosts,
         fetch=given["fetch"],
+        keep_days=given["keep_days"],
+        keep_gb=given["keep_gb"],
     )

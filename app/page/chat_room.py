@@ -53,7 +53,8 @@ def chat_room(house: House) -> ChatRoom:
             chosen = acts("", elem_id="attached")
             say = gr.MultimodalTextbox(
                 {"text": "", "files": []},
-                placeholder="Ask something, or /svg, /image, /video and what to make …", show_label=False,
+                placeholder="Ask something, or /svg, /image, /video … and what to make",
+                show_label=False,
                 sources=["upload"], file_types=TAKES, file_count="multiple", lines=1, max_lines=6, elem_id="say",
                 autofocus=True,
             )  # fmt: skip
@@ -124,6 +125,8 @@ class _Room:
             if editing:
                 old = self._own(kept, editing)
                 parent, shown = old.parent, shown or list(old.shown)
+            if text.split(" ")[0] == "/read" and len(shown) > 1:
+                raise InputError(f"/read reads one file at a time, not {len(shown)}")
             if not text and shown:
                 text = "What is in this picture?"
             with house.store.change():  # a conversation whose first message is refused is not begun

@@ -13,7 +13,7 @@ from typing import Any
 
 from dsv4._parts import part
 
-from ..kinds import DRAWN_SIDE
+from ..looking import DRAWN_SIDE
 
 MEASURED = (".pdf", ".mp4", ".webm", ".mov", ".mkv")
 PATIENCE = 10  # seconds that a file may take to be measured

@@ -80,11 +80,20 @@ def _bench(house: House, kind: str) -> Bench:
                 )  # fmt: skip
             with gr.Column(scale=4, min_width=300):
                 result = acts(look.frame(hint="It appears here, step by step"), elem_id=f"{kind}-result")
+                with gr.Row(visible=kind == "svg", elem_classes="middle"):
+                    wish = gr.Textbox(
+                        label="Change it by words", placeholder="make the circle red", max_lines=1, scale=3,
+                        elem_id=f"{kind}-wish",
+                    )  # fmt: skip
+                    change = gr.Button("Change", scale=1, min_width=90, elem_classes="quiet")
     outputs = [job, run, stop, line, result, code]
     follow = [worker.follow, [job], outputs]
     starts = [run.click, prompt.submit]
     begun = gr.on(starts, worker.begin, [prompt, *settings.values()], outputs, **QUIET)
     begun.then(*follow, **FOLLOW)
+    if kind == "svg":
+        changed = gr.on([change.click, wish.submit], worker.change, [job, wish], outputs, **QUIET)
+        changed.then(*follow, **FOLLOW)
     stop.click(worker.stop, job, line, **QUIET)
     if "seed" in settings:
         dice.click(lambda: secrets.randbelow(SEEDS), None, settings["seed"], **QUIET)
@@ -106,6 +115,14 @@ def _settings(kind: str) -> tuple[dict[str, Any], gr.Button]:
         dice = gr.Button("New seed", size="sm", scale=0, min_width=110, elem_classes="quiet")
     if kind == "svg":
         found["temperature"] = gr.Slider(0, 1.5, 0, step=0.1, label="Freedom", info="0: always the same")
+        found["candidates"] = gr.Slider(
+            1,
+            8,
+            1,
+            step=1,
+            label="Candidates",
+            info="with freedom: so many are drawn, the one most like the rest stays",
+        )
         return found, dice
     if kind == "image":
         told = f"painted at {PAINTED_SIZE} and enlarged"
@@ -129,8 +146,11 @@ class _Bench:
 
     def __init__(self, house: House, kind: str) -> None:
         self.house, self.kind = house, kind
-        self.names = {"svg": ["seed", "temperature"], "image": ["seed", "size", "count", "steps", "guidance"],
-                      "video": ["seconds", "seed", "steps", "guidance", "first_frame"]}[kind]  # fmt: skip
+        self.names = {
+            "svg": ["seed", "temperature", "candidates"],
+            "image": ["seed", "size", "count", "steps", "guidance"],
+            "video": ["seconds", "seed", "steps", "guidance", "first_frame"],
+        }[kind]
 
     def begin(self, request: gr.Request, prompt: str, *values: Any) -> tuple[Any, ...]:
         """Queue what was asked for and answer at once; `follow` shows the rest."""
@@ -151,6 +171,19 @@ class _Bench:
         except ValueError as error:
             return skip, *_idle(), complain(error), skip, skip
         return " ".join(job.id for job in jobs), *_busy(), look.status("Waiting for its turn …"), skip, skip
+
+    def change(self, names: str, wish: str, request: gr.Request) -> tuple[Any, ...]:
+        """Queue a change of the drawing that is shown: a new one, the old one stays in the gallery."""
+        owner, skip = owner_of(request), gr.skip()
+        try:
+            made = [one for name in names.split() for one in self.house.made(self.house.jobs.get(name, owner))]
+            if not made:
+                raise InputError("there is no drawing here yet; draw one first, then say what to change")
+            params = {"prompt": wish, "edit": made[-1].id}
+            job = self.house.submit("svg", params, owner=owner, lane=lane_of(request), source="page")
+        except ValueError as error:
+            return skip, *_idle(), complain(error), skip, skip
+        return job.id, *_busy(), look.status("Waiting for its turn …"), skip, skip
 
     def arrive(self, request: gr.Request) -> tuple[Any, ...]:
         """Somebody opens or reloads the page: the newest of this kind is there again, running or finished."""
@@ -198,7 +231,7 @@ class _Bench:
 
     def _params(self, prompt: str, values: dict[str, Any], owner: str) -> dict[str, Any]:
         params: dict[str, Any] = {"prompt": prompt, "seed": whole(values["seed"], "seed")}
-        for name in ("size", "steps", "count"):
+        for name in ("size", "steps", "count", "candidates"):
             if name in values:
                 params[name] = whole(values[name], name)
         for name in ("seconds", "guidance", "temperature"):

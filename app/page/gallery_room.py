@@ -111,7 +111,7 @@ class _Room:
             *([look.button("ask", "Ask about it", name)] if asset.kind != "video" else []),
             look.button("delete", "Delete", name, kind="danger"),
         ]
-        words = f"<h3>{escape(str(made.get('prompt', asset.name)))}</h3>"
+        words = f"<h2>{escape(str(made.get('prompt', asset.name)))}</h2>"
         model = f"<dt>model</dt><dd>{escape(str(made.get('model', '')))}</dd>"
         return (
             f'{look.frame(look.media(asset))}{words}<dl>{rows}{model}</dl><div class="under">{"".join(buttons)}</div>'

@@ -44,7 +44,7 @@ const down = () => { let box = element; while (box && box.scrollHeight <= box.cl
 watch('value', () => { down(); element.querySelectorAll('img, video').forEach(one => {
   one.addEventListener('load', down, {once: true}); one.addEventListener('loadeddata', down, {once: true}); }); });
 """
-DOING = {"chat": "Answering", "svg": "Drawing", "image": "Painting", "video": "Animating"}
+DOING = {"chat": "Answering", "svg": "Drawing", "image": "Painting", "video": "Animating", "read": "Reading"}
 
 
 def owner_of(request: gr.Request) -> str:
@@ -124,6 +124,8 @@ def progress_line(house: House, job: Job) -> str:
         before = "next in line" if not place else f"{place} before it"
         return look.status(f"Waiting for its turn: {before}{about} …")
     doing = DOING[job.kind]
+    if job.kind == "read":
+        return look.status(f"{doing}: page {job.step} is done …" if job.step else f"{doing} …")
     if job.total and job.kind != "svg":
         return look.status(f"{doing}: step {job.step} of {job.total}{about}", step=job.step, total=job.total)
     return look.status(f"{doing}: {job.step} tokens …" if job.step else f"{doing} …")

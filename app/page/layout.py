@@ -13,6 +13,7 @@ from .create_room import asked, create_room
 from .gallery_room import gallery_room, read_file
 from .kit import FOLLOW, QUIET, complain, owner_of, what
 from .model_room import describe, model_room
+from .named import named_endpoints
 from .work_rooms import batch_room, queue_room
 
 CACHE_SECONDS = (1800, 24 * 3600)  # how often gradio looks for old uploads, and how old they may get
@@ -50,6 +51,7 @@ def layout(house: House) -> gr.Blocks:
         rooms["Gallery"].select(gallery.tab_shown, gallery.inputs, gallery.grid, **QUIET)
         _model(rooms["Model"], house, loaded)
         _again(house, gallery, benches, tabs, kinds)
+        named_endpoints(house)
         _ask(house, [gallery.detail, *(bench.result for bench in benches.values())], chat, tabs)
     page.queue(api_open=False, default_concurrency_limit=None)
     return page

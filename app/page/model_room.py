@@ -10,7 +10,10 @@ import gradio as gr
 from dsv4._parts import asset
 from dsv4.limits import BATCH_ROWS, CLIP_FPS, CLIP_SIZE, PICTURES, PROMPT_CHARACTERS, RANGES, SIZES
 
+from ..archive import read_archive
 from ..house import House
+from . import look
+from .kit import QUIET, complain, owner_of
 
 # US dollars for a million tokens; the list prices of the day named. They change: read them as an order of size.
 CHECKED = "27 October 2026"
@@ -28,6 +31,7 @@ def model_room(house: House) -> gr.Markdown:
         loaded = gr.Markdown(describe(house))
         gr.Markdown(_words("abilities.md"))
         gr.Markdown(_limits())
+        _own_data(house)
         gr.Markdown(_words("sources.md"))
         notice = asset("nano") / "NOTICE"
         if notice.is_file():
@@ -36,21 +40,46 @@ def model_room(house: House) -> gr.Markdown:
     return loaded
 
 
+def _own_data(house: House) -> None:
+    """Everything that somebody has here as one file, and back."""
+    gr.Markdown(f"## Your data\n{_kept(house)}")
+    with gr.Row(elem_classes="middle"):
+        gr.HTML('<a class="small" href="v1/archive" download>Save everything …</a>', min_width=140)
+        take = gr.UploadButton("Take an archive in …", file_types=[".zip"], size="sm", elem_id="archive", scale=0)
+    line = gr.HTML(look.status(), elem_id="archive-line")
+
+    def came(path: str, request: gr.Request) -> str:
+        try:
+            counts = read_archive(house, owner_of(request), Path(path))
+        except ValueError as error:
+            return complain(error)
+        return look.status("Taken in: " + ", ".join(f"{count:,} {what}" for what, count in counts.items()) + ".")
+
+    take.upload(came, take, line, **QUIET)
+
+
+def _kept(house: House) -> str:
+    limits = [f"for {house.keep_days:,} days"] if house.keep_days else []
+    limits += [f"up to {house.keep_gb:,} GB, the oldest go first"] if house.keep_gb else []
+    words = f"are kept {' and '.join(limits)}; what has a star stays" if limits else "stay until you delete them"
+    return f"Conversations and what was made {words}. Save them all as one file, or bring them from elsewhere."
+
+
 def describe(house: House, owner: str | None = None) -> str:
     """What is loaded and what it did for `owner`, in Markdown."""
     keeper = house.keeper
     if keeper.state == "failed":
-        return f"### {escape(keeper.name)} is not loaded\n{escape(keeper.reason)}"
+        return f"## {escape(keeper.name)} is not loaded\n{escape(keeper.reason)}"
     if keeper.state != "ready":
         words = "The page works already; what you ask for starts when the model is there."
-        return f"### {escape(keeper.name)} is loading\n{words}"
+        return f"## {escape(keeper.name)} is loading\n{words}"
     facts = keeper.facts
     rows = [("Fingerprint", f"`{facts['fingerprint']}`"), *facts["parts"]]
     if not facts["parts"]:
         rows.append(("Weights", "none: echo repeats what it is asked, to try the page"))
     rows += [("Loaded in", f"{facts['seconds']:.1f} seconds"), ("Process", str(facts["pid"]))]
     table = "\n".join(f"| {key} | {text} |" for key, text in rows)
-    loaded = f"### What is loaded\n| Model | {escape(facts['name'])} |\n|---|---|\n{table}"
+    loaded = f"## What is loaded\n| Model | {escape(facts['name'])} |\n|---|---|\n{table}"
     return f"{loaded}\n\n{meter(house, owner)}" if owner else loaded
 
 
@@ -59,24 +88,26 @@ def meter(house: House, owner: str) -> str:
     found = house.store.rows(
         "SELECT kind, count(*) AS jobs, sum(seconds) AS seconds, "
         "coalesce(sum(json_extract(result, '$.usage.read')), 0) AS read, "
-        "coalesce(sum(json_extract(result, '$.usage.written')), 0) AS written "
+        "coalesce(sum(json_extract(result, '$.usage.written')), 0) AS written, "
+        "avg(json_extract(result, '$.first')) AS first "
         "FROM job WHERE owner = ? AND state = 'done' GROUP BY kind ORDER BY kind",
         (owner,),
     )
     if not found:
         return ""
     lines = [
-        "### What it did here",
-        "| | jobs | seconds | tokens read | written | a second |",
-        "|---|---|---|---|---|---|",
+        "## What it did here",
+        "| kind | jobs | seconds | tokens read | written | a second | first word after |",
+        "|---|---|---|---|---|---|---|",
     ]
     for row in found:
         rate = f"{row['written'] / row['seconds']:.0f}" if row["written"] and row["seconds"] > 0 else "–"
+        first = "–" if row["first"] is None else f"{row['first']:.2f} s"
         counts = f"{row['read']:,} | {row['written']:,}" if row["written"] else "– | –"
-        lines.append(f"| {row['kind']} | {row['jobs']:,} | {row['seconds']:.1f} | {counts} | {rate} |")
+        lines.append(f"| {row['kind']} | {row['jobs']:,} | {row['seconds']:.1f} | {counts} | {rate} | {first} |")
     read, written = sum(row["read"] for row in found), sum(row["written"] for row in found)
     lines += [
-        "", "### What as many tokens cost elsewhere",
+        "", "## What as many tokens cost elsewhere",
         f"List prices of {CHECKED}, US dollars a million tokens; here they cost electricity. These are far larger "
         "models: the table compares tokens, not answers.",
         "", "| model | read | written | these tokens | source |", "|---|---|---|---|---|",
@@ -90,7 +121,7 @@ def meter(house: House, owner: str) -> str:
 def _limits() -> str:
     seconds = RANGES["seconds"]
     return (
-        "### Limits\n"
+        "## Limits\n"
         f"Prompts of up to {PROMPT_CHARACTERS:,} characters, {PICTURES} pictures in a message, pictures of "
         f"{', '.join(map(str, SIZES))} pixels a side, clips of {CLIP_SIZE} pixels, {CLIP_FPS} frames a second and "
         f"{seconds.low:g} to {seconds.high:g} seconds, batches of {BATCH_ROWS:,} rows. How the studio is used from "

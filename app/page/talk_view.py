@@ -9,7 +9,7 @@ from html import escape
 from dsv4.errors import InputError
 
 from ..house import House
-from ..jobs import Job
+from ..jobs import SPOKEN, Job
 from ..media import Asset
 from ..talks import Said, Talk
 from . import look
@@ -67,7 +67,7 @@ def summary(job: Job) -> str:
     if job.state == "cancelled":
         return look.status("Stopped.")
     usage = job.result.get("usage")
-    if not usage or job.kind != "chat":
+    if not usage or job.kind not in SPOKEN:
         return look.status(f"Done in {job.seconds:.1f} seconds.")
     seen = f", {usage['pictures']} of them for pictures" if usage["pictures"] else ""
     rate = f", {usage['written'] / job.seconds:.0f} a second" if job.seconds > 0.05 else ""
@@ -84,7 +84,8 @@ def _message(house: House, owner: str, said: Said) -> str:
     files = "".join(look.media(asset) for asset in assets)
     text = f'<div class="text">{escape(said.text)}</div>' if said.text else ""
     note = said.meta.get("error") or STATES.get(said.state, "")
-    bad = f'<p class="note">{escape(note)}</p>' if note else ""
+    notes = [note, *said.meta.get("warnings", ())]
+    bad = "".join(f'<p class="note">{escape(words)}</p>' for words in notes if words)
     buttons = [_branches(said)]
     if said.text:
         buttons.append(look.button("copy", "Copy"))
@@ -92,7 +93,7 @@ def _message(house: House, owner: str, said: Said) -> str:
         buttons.append(look.button("edit", "Edit", said.id))
     else:
         buttons.append(look.button("retry", "Again", said.id, title="Another answer; this one stays"))
-        buttons += [look.download(asset, "Download") for asset in assets]
+        buttons += [look.download(asset, "Download") for asset in assets if asset.kind != "file"]
     who = "You" if said.role == "user" else "Studio"
     return (
         f'<article class="msg {said.role}" data-copy aria-label="{who}">{files}{text}{bad}'

@@ -56,9 +56,10 @@ def queue_html(house: House, owner: str) -> str:
     note = f'<p class="soft">{len(others)} more jobs of other people.</p>' if others else ""
     if not waiting and not over:
         return note or '<p class="soft welcome">Nothing waits.</p>'
-    head = "".join(_waiting(house, job) for job in waiting) or '<p class="soft">Nothing waits.</p>'
-    tail = f'<h3>Lately</h3><ul class="rows">{"".join(_over(house, job) for job in over)}</ul>' if over else ""
-    return f'<ul class="rows">{head}</ul>{note}{tail}'
+    head = f'<ul class="rows">{"".join(_waiting(house, job) for job in waiting)}</ul>'
+    head = head if waiting else '<p class="soft">Nothing waits.</p>'
+    tail = f'<h2>Lately</h2><ul class="rows">{"".join(_over(house, job) for job in over)}</ul>' if over else ""
+    return f"{head}{note}{tail}"
 
 
 def _waiting(house: House, job: Job) -> str:

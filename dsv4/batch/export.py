@@ -65,6 +65,8 @@ def table_row(line: str) -> dict[str, Any]:
         row |= {"task": "chat", "text": body["choices"][0]["message"]["content"]}
     elif body.get("data"):
         row |= {"task": "svg" if body["output_format"] == "svg" else "image", "file": body["data"][0]["url"]}
+    elif body.get("object") == "reading":
+        row |= {"task": "read", "text": body["text"]}
     elif "url" in body:
         row["file"] = body["url"]
     return row

@@ -122,7 +122,7 @@ def kind_of(job: Job) -> tuple[Any, ...]:
     """Rows of one kind can be made in one pass: answers together, drawings together, pictures of equal steps."""
     if job.fault:
         return ("fault",)
-    if job.task in ("chat", "svg"):
+    if job.task in ("chat", "svg", "read"):
         return (job.task,)
     shape = tuple(str(job.options.get(key)) for key in ("seconds", "steps", "guidance"))
     return (job.task, *shape, bool(job.pictures))

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from dsv4.batch.reading import checked_options
 from dsv4.batch.row import OPENAI, SUFFIXES, Job, check_pictures, picture
 from dsv4.errors import InputError, unknown
 from dsv4.limits import HISTORY_MESSAGES, SIZES, check_count
@@ -131,10 +132,21 @@ def _video(body: dict[str, Any], files: Path | None) -> dict[str, Any]:
     return {"task": "video", "prompt": prompt, "pictures": pictures, "options": options, "suffix": SUFFIXES["video"]}
 
 
+def _reading(body: dict[str, Any], files: Path | None) -> dict[str, Any]:
+    file = body.pop("file", None)
+    if not isinstance(file, str) or not file:
+        raise InputError("file must be a path or a data: address of a document")
+    options = _options("read", body, ("mode", "task", "find", "pages", "max_tokens"), "file")
+    options = {("what" if key == "task" else key): value for key, value in options.items()}
+    checked_options(options)
+    return {"task": "read", "pictures": (picture(file, files),), "options": options}
+
+
 _ROUTES: dict[str, Callable[[dict[str, Any], Path | None], dict[str, Any]]] = {
     "/v1/chat/completions": _chat,
     "/v1/images/generations": _image,
     "/v1/videos": _video,
+    "/v1/readings": _reading,
 }
 
 
@@ -185,6 +197,11 @@ def chat_body(job: Job, reply: Reply, model: str) -> dict[str, Any]:
     usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
     made = {"id": _made_id("chatcmpl", job), "object": "chat.completion", "created": 0, "model": model}
     return {**made, "choices": [choice], "usage": usage}
+
+
+def reading_body(job: Job, parts: dict[str, Any], model: str) -> dict[str, Any]:
+    """A document that was read."""
+    return {"id": _made_id("reading", job), "object": "reading", "created": 0, "model": model, **parts}
 
 
 def file_body(job: Job, file: str, model: str) -> dict[str, Any]:

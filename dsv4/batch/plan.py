@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 # How many rows share a pass, by task. Answers and drawings gain most; a clip fills the machine by itself.
-TOGETHER = {"chat": 32, "svg": 32, "image": 8, "video": 1, "fault": 64}
+TOGETHER = {"chat": 32, "svg": 32, "image": 8, "video": 1, "read": 1, "fault": 64}
 
 
 def groups(kinds: Iterable[tuple[Any, ...]], *, size: int | None = None) -> Iterator[tuple[int, ...]]:

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
+from dsv4.batch.reading import fingerprint_of
 from dsv4.batch.row import Job
 from dsv4.batch.work import TRIES, Outcome, lost, make_group
 from dsv4.errors import InputError
@@ -48,7 +49,7 @@ class Worker:
         import dsv4
 
         self.setup, self.studio = setup, dsv4.load(setup.model)
-        if self.studio.fingerprint != setup.fingerprint:
+        if fingerprint_of(self.studio) != setup.fingerprint:
             raise InputError(f"the model '{setup.model}' has other weights in a worker than here")
         if hasattr(self.studio, "together"):
             import torch

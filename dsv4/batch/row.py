@@ -1,7 +1,8 @@
 """One row of work: what it may say in our own plain form, and every fault named.
 
-A plain row is `{"id": "a1", "task": "chat|svg|image|video", "prompt": "...", "images": ["b.png"], "seed": 7, ...}`; a
-picture is a path or a `data:` address. Nothing is ever fetched.
+A plain row is `{"id": "a1", "task": "chat|svg|image|video", "prompt": "...", "images": ["b.png"], "seed": 7, ...}`, or
+`{"id": "a2", "task": "read", "images": ["paper.pdf"], ...}`; a picture is a path or a `data:` address. Nothing is ever
+fetched.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dsv4.batch.reading import OPTIONS, checked_options
 from dsv4.errors import InputError, unknown
 from dsv4.limits import BATCH_ID_CHARACTERS
 from dsv4.messages import Message
@@ -24,10 +26,12 @@ TASKS: dict[str, tuple[str, ...]] = {  # task: the options that its verb takes
     "svg": ("seed", "temperature", "max_tokens", "candidates"),
     "image": ("seed", "size", "steps", "guidance"),
     "video": ("seconds", "seed", "steps", "guidance"),
+    "read": OPTIONS,
 }
-TAKES_PICTURES = {"chat": None, "video": 1}  # how many at most; None leaves it to the model's own limit
+TAKES_PICTURES = {"chat": None, "video": 1, "read": 1}  # how many at most; None leaves it to the model's own limit
 SUFFIXES = {"svg": "svg", "image": "png", "video": "mp4"}  # of the files, by task
 PLAIN, OPENAI = "plain", "openai"
+OWN_TYPES = ("image/", "application/octet-stream", "application/pdf")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +90,8 @@ def plain_job(number: int, name: str, row: dict[str, Any], files: Path | None) -
             raise unknown(f"key in a row of task {task}", key, TASKS[task])
     pictures = tuple(picture(image, files) for image in images)
     check_pictures(task, pictures)
+    if task == "read":
+        checked_options(row)
     return Job(
         line=number, id=name, task=task, prompt=prompt, pictures=pictures, options=row, suffix=SUFFIXES.get(task, "")
     )
@@ -93,6 +99,8 @@ def plain_job(number: int, name: str, row: dict[str, Any], files: Path | None) -
 
 def check_pictures(task: str, pictures: tuple[Path | bytes, ...]) -> None:
     """Raise InputError when the task does not take so many pictures."""
+    if task == "read" and not pictures:
+        raise InputError("a row of task read names its document: images: [\"paper.pdf\"]")
     if pictures and task not in TAKES_PICTURES:
         raise InputError(f"a row of task {task} takes no images")
     most = TAKES_PICTURES.get(task)
@@ -117,7 +125,7 @@ def picture(address: str, files: Path | None) -> Path | bytes:
 def _from_data(address: str) -> bytes:
     head, comma, body = address.partition(",")
     kind = head[5:].lower().split(";")
-    if not comma or kind[-1] != "base64" or not kind[0].startswith(("image/", "application/octet-stream")):
+    if not comma or kind[-1] != "base64" or not kind[0].startswith(OWN_TYPES):
         raise InputError("a data: address of a picture reads data:image/png;base64,...")
     text = re.sub(r"\s+", "", body).translate(str.maketrans("-_", "+/"))
     try:

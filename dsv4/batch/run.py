@@ -18,6 +18,7 @@ from dsv4.batch.jobs import Jobs, Rows, index_rows
 from dsv4.batch.ledger import Ledger
 from dsv4.batch.plan import groups
 from dsv4.batch.processes import Item, Setup, run_on_processes
+from dsv4.batch.reading import fingerprint_of
 from dsv4.batch.work import Maker, Outcome, make_group, one_thread, safe_name, shape_for
 from dsv4.errors import InputError, unknown
 from dsv4.limits import BATCH_WORKERS, check_numbers
@@ -156,7 +157,7 @@ def _backend(
     if name == "local":
         return lambda items: (make_group(maker, item.group, seed=seed, before=item.before) for item in items)
     model = studio if isinstance(studio, str) else str(getattr(maker, "source", maker.name))
-    setup = Setup(model=model, fingerprint=maker.fingerprint, seed=seed)
+    setup = Setup(model=model, fingerprint=fingerprint_of(maker), seed=seed)
     if name == "processes":
         return lambda items: run_on_processes(items, setup, workers=workers)
     return lambda items: run_on_ray(items, setup, workers=workers, cancelled=cancelled)
@@ -183,7 +184,7 @@ def _loaded(studio: Maker | str) -> Maker:
 def _manifest(rows: Rows, maker: Maker, seed: int | None, size: int | None) -> dict[str, str]:
     return {
         "input": rows.digest,
-        "model": f"{maker.name} {maker.fingerprint}",
+        "model": f"{maker.name} {fingerprint_of(maker)}",
         "rows": str(len(rows)),
         "seed": "" if seed is None else str(seed),
         "batch size": "" if size is None else str(size),

@@ -14,12 +14,14 @@ from typing import Any, Protocol
 
 from dsv4.batch import openai
 from dsv4.batch.plan import seed_of
+from dsv4.batch.reading import check_file, checked_options, read_file, reading_parts
 from dsv4.batch.row import OPENAI, Job
 from dsv4.errors import InputError, unknown
 from dsv4.messages import Image, image
+from dsv4.reading import Reading
 from dsv4.results import ChatStream, Clip, Picture, Reply, Svg
 
-Result = Reply | Svg | Picture | Clip
+Result = Reply | Svg | Picture | Clip | Reading
 TRIES = 2  # of a row that fails for no fault of its own
 
 
@@ -79,14 +81,15 @@ def _ready(job: Job, studio: Maker, seed: int | None) -> Job:
     except InputError as error:
         return replace(job, fault=str(error))
     options = dict(job.options)
-    if seed is not None and "seed" not in options:
+    if seed is not None and "seed" not in options and job.task != "read":
         options["seed"] = seed_of(seed, job.id)
     return replace(job, options=options)
 
 
 def carried(job: Job) -> Job:
     """The job with the bytes of its pictures in place of their paths; raises InputError for one that is missing."""
-    pictures = tuple(one if isinstance(one, bytes) else read_picture(one) for one in job.pictures)
+    check = check_file if job.task == "read" else image
+    pictures = tuple(one if isinstance(one, bytes) else read_picture(one, check) for one in job.pictures)
     history = tuple(
         replace(said, parts=tuple(_inside(part) if isinstance(part, Image) else part for part in said.parts))
         for said in job.history
@@ -98,9 +101,9 @@ def _inside(shown: Image) -> Image:
     return Image(source=read_picture(shown.source)) if isinstance(shown.source, Path) else shown
 
 
-def read_picture(path: Path) -> bytes:
+def read_picture(path: Path, check: Callable[[Path], Any] = image) -> bytes:
     """The bytes of a picture; raises InputError when there is none."""
-    image(path)  # refuses a name that no picture has, and a missing file
+    check(path)  # refuses a name that no picture has, and a missing file
     try:
         return path.read_bytes()
     except OSError as error:
@@ -109,7 +112,7 @@ def read_picture(path: Path) -> bytes:
 
 def _make_all(studio: Maker, jobs: list[Job]) -> list[Result | Exception]:
     together = getattr(studio, "together", None)
-    if together is None or len(jobs) < 2 or jobs[0].task == "video":
+    if together is None or len(jobs) < 2 or jobs[0].task in ("video", "read"):
         return _make_singly(studio, jobs)
     try:
         return list(together.make(jobs[0].task, [arguments(job) for job in jobs]))
@@ -128,6 +131,10 @@ def _one_by_one(studio: Maker, jobs: list[Job]) -> Iterator[Result | Exception]:
         given = arguments(job)
         prompt, pictures = given.pop("prompt"), given.pop("pictures", ())
         try:
+            if job.task == "read":
+                (content,) = (one for one in job.pictures if isinstance(one, bytes))
+                yield read_file(studio, content, checked_options(job.options))
+                continue
             found = getattr(studio, job.task)(prompt, *pictures, **given)
             yield found.reply if isinstance(found, ChatStream) else found
         except OSError:
@@ -141,7 +148,7 @@ def shape_for(studio: Maker) -> Callable[[Job], tuple[Any, ...]]:
     together = getattr(studio, "together", None)
 
     def shape(job: Job) -> tuple[Any, ...]:
-        return () if together is None or job.fault else together.shape(job.task, arguments(job))
+        return () if together is None or job.fault or job.task == "read" else together.shape(job.task, arguments(job))
 
     return shape
 
@@ -177,7 +184,7 @@ def arguments(job: Job) -> dict[str, Any]:
 
 def _outcome(place: int, job: Job, found: Result | Exception, attempts: int, model: str) -> Outcome:
     content = b""
-    if not isinstance(found, Exception | Reply):
+    if not isinstance(found, Exception | Reply | Reading):
         try:
             content = file_bytes(found, job.suffix)
         except OSError:
@@ -199,12 +206,16 @@ def lost(place: int, job: Job, attempts: int) -> Outcome:
 
 def _success(job: Job, found: Result, file: str, model: str) -> dict[str, Any]:
     if job.form == OPENAI:
+        if isinstance(found, Reading):
+            return openai.answer(job, openai.reading_body(job, reading_parts(found), model))
         body = openai.chat_body(job, found, model) if isinstance(found, Reply) else openai.file_body(job, file, model)
         return openai.answer(job, body)
     line: dict[str, Any] = {"id": job.id, "line": job.line, "task": job.task, "ok": True}
     if isinstance(found, Reply):
         usage = {"read": found.usage.read, "written": found.usage.written}
         return {**line, "text": found.text, "stopped": found.stopped, "usage": usage}
+    if isinstance(found, Reading):
+        return {**line, **reading_parts(found)}
     return {**line, "file": file}
 
 

@@ -68,3 +68,56 @@ def broken() -> EchoStudio:
 def dead() -> EchoStudio:
     """A factory whose process dies."""
     os._exit(9)
+
+
+class Unread(EchoStudio):
+    """Echo by the name of a model that has not learnt print."""
+
+    name = "nano"
+
+
+class OutOfMemoryError(RuntimeError):
+    """As torch calls a full accelerator."""
+
+
+class Faulty(EchoStudio):
+    """Echo with the faults of a machine: the prompt says which."""
+
+    tries = 0
+
+    def image(self, prompt: str, **settings: Any) -> Picture:
+        self.tries += 1
+        if "full always" in prompt or ("full once" in prompt and self.tries % 2):
+            raise OutOfMemoryError("no room on the device")
+        if "gone" in prompt:
+            raise RuntimeError("CUDA error: the device is lost")
+        if "hog" in prompt:
+            _hog()
+        if "codec" in prompt:
+            raise ValueError("no encoder for this codec")
+        return super().image(prompt, **settings)
+
+
+def _hog() -> None:
+    """Ask for more memory than the process may have."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, before[1]))
+    try:
+        bytearray(2**28)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+class Weights:
+    """A factory whose fingerprint is what a file says."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __call__(self) -> EchoStudio:
+        studio = EchoStudio()
+        studio.fingerprint = self.file.read_text()
+        return studio

@@ -212,8 +212,8 @@ def test_the_server_gets_the_settings(monkeypatch):
     monkeypatch.setenv("DSV4_FETCH", "yes")
     assert main(["app", "--host", "::1", "--model", "nano", "--home", "h", "--users", "u", "--hosts", "a, b"]) == 0
     assert given == [
-        ("127.0.0.1", 8123, "echo", None, None, [], False),
-        ("::1", 7860, "nano", Path("h"), "u", ["a", "b"], True),
+        ("127.0.0.1", 8123, "echo", None, None, [], False, 0, 0),
+        ("::1", 7860, "nano", Path("h"), "u", ["a", "b"], True, 0, 0),
     ]
     monkeypatch.setenv("DSV4_FETCH", "perhaps")
     assert main(["serve"]) == 2

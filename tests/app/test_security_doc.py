@@ -29,6 +29,8 @@ def test_the_table_of_limits_is_the_one_in_the_code():
         "bytes of a batch line": f"{limits.BATCH_LINE_BYTES:,}",
         "wrong secrets of an address": f"{limits.LOGIN_TRIES} a minute",
         "requests of a key": f"{limits.REQUESTS_A_MINUTE} a minute",
+        "an archive that is taken in": f"{limits.ARCHIVE_FILES:,} files, {limits.ARCHIVE_BYTES:,} bytes unpacked, "
+        f"{limits.ARCHIVE_RATIO} for each packed one",
         "a fetched picture": f"{limits.FETCH_BYTES:,} bytes, {limits.FETCH_SECONDS} seconds",
     }
     table = TEXT[TEXT.index("<!-- limits:begin -->") : TEXT.index("<!-- limits:end -->")]

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.page.named import NAMED
 from dsv4 import EchoStudio
 from tests.browser.walk import served
 
@@ -65,7 +66,7 @@ def test_six_rooms_and_no_sharing(config: dict[str, Any]) -> None:
     assert rooms == ["Chat", "Create", "Gallery", "Queue", "Batch", "Model", "SVG", "Image", "Video"]
     assert config["analytics_enabled"] is False
     assert not {"plot", "model3d", "loginbutton", "duplicatebutton"} & {one["type"] for one in config["components"]}
-    assert all(event["api_visibility"] == "private" for event in config["dependencies"])
+    assert {event["api_name"] for event in config["dependencies"] if event["api_visibility"] != "private"} == set(NAMED)
 
 
 def test_every_file_of_the_page_comes_from_here(address: str) -> None:
@@ -80,7 +81,7 @@ def test_every_file_of_the_page_comes_from_here(address: str) -> None:
 
 
 def test_a_drawing_is_made_over_http(address: str, config: dict[str, Any]) -> None:
-    text = json.dumps(run(address, config, button(config, "Draw"), ["red heart icon", 0, 0]))
+    text = json.dumps(run(address, config, button(config, "Draw"), ["red heart icon", 0, 0, 1]))
     assert "<title>red heart icon</title>" in text and "/content" in text and "Done in" in text
 
 

@@ -305,9 +305,10 @@ class Walk:
             raise AssertionError("New chat is not reached by Tab")
         self.page.keyboard.press("Enter")
         self.page.locator(".welcome").first.wait_for()
+        self.page.wait_for_timeout(500)  # the box is emptied, also where the page was empty before
         for _ in range(60):
             self.page.keyboard.press("Tab")
-            if self.page.evaluate("document.activeElement.tagName === 'TEXTAREA'"):
+            if self.page.evaluate("(document.activeElement.placeholder || '').startsWith('Ask something')"):
                 break
         self.page.keyboard.type("typed by hand")
         self.page.wait_for_timeout(200)
