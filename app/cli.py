@@ -83,6 +83,7 @@ def build_parser() -> Parser:
     _add_batch(commands)
     _add_research(commands)
     _add_core(commands)
+    _add_tiers(commands)
     _add_repo(commands)
     _add_machine(commands)
     return parser
@@ -232,6 +233,21 @@ def _add_core(commands: argparse._SubParsersAction) -> None:
     convert.add_argument("out", help="folder to write")
     convert.add_argument("--to", metavar="NAMES", help="deepseek_v2, v3, v32, v4 or dsv4 (default: the model's own)")
     convert.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+
+
+def _add_tiers(commands: argparse._SubParsersAction) -> None:
+    quantize = _command(commands, "quantize", "write a model in eight or four bits", "quantize:run")
+    quantize.add_argument("model", help="nano, a model folder of ours, or a folder with config.json and safetensors")
+    quantize.add_argument("-o", "--out", required=True, metavar="DIR", help="where to write, or go on writing")
+    quantize.add_argument("--tier", default="q4", help="q8 or q4 (default)")
+    quantize.add_argument("--method", default="gptq", help="gptq (default), awq, or round, to compare with")
+    quantize.add_argument("--group", type=int, help="columns that share a scale (default: 128, or what divides all)")
+    quantize.add_argument("--text", action="append", default=[], metavar="FILE", help="text to calibrate with")
+    quantize.add_argument("--picture", action="append", default=[], metavar="FILE", help="a picture for the same")
+    quantize.add_argument("--data", metavar="DIR", help="training data of nano for the same")
+    quantize.add_argument("--tokenizer", metavar="FILE", help="tokenizer.json, where the folder has none")
+    quantize.add_argument("--count", type=int, default=48, help="passages of text (default 48)")
+    quantize.add_argument("--memory", type=float, default=4.0, metavar="GB", help="for one block at a time (default 4)")
 
 
 def _add_repo(commands: argparse._SubParsersAction) -> None:

@@ -31,6 +31,7 @@ LAYERS = (
     ("finish",),
     ("together", "ocr"),
     ("studio", "echo"),
+    ("tiers",),
     ("eval", "bench"),
     ("train",),
     ("__init__", "__main__"),
