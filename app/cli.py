@@ -207,13 +207,21 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     nano.add_argument("--smoke", action="store_true", help="a tiny model, two steps, two rows: see that all runs")
 
     scores = _command(commands, "eval", "score a model on what it was not trained on")
-    nano = _command(scores.add_subparsers(metavar="model", title="models"), "nano", "the score table", "nano:evaluate")
+    tables = scores.add_subparsers(metavar="table", title="tables")
+    nano = _command(tables, "nano", "the score table", "nano:evaluate")
     nano.add_argument("--model", default="nano", help="a name or a folder (default nano)")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
     nano.add_argument("--rows", metavar="LIST", help="only these rows of the table, with commas between")
     nano.add_argument("--limit", type=int, metavar="N", help="at most so many prompts a row")
     nano.add_argument("--device", help="cpu, cuda, ... (default: the fastest here)")
     nano.add_argument("--out", metavar="FILE", help="also write the table here, as JSON")
+
+    tiers = _command(tables, "tiers", "what fewer bits cost, method by method", "quantize:compare")
+    tiers.add_argument("--model", default="nano", help="nano (default), a folder, or lite-shaped (random weights)")
+    tiers.add_argument("--data", metavar="DIR", help="training data of nano, for a model of ours")
+    tiers.add_argument("--tiers", metavar="LIST", help="only these: q8, q4")
+    tiers.add_argument("--limit", type=int, default=40, metavar="N", help="cases of each kind (default 40)")
+    tiers.add_argument("--out", metavar="FILE", help="also write the lines here, as JSON")
 
     data = _command(commands, "data", "make the training data")
     build = _command(data.add_subparsers(metavar="verb", title="verbs"), "build", "from a folder", "nano:build_data")

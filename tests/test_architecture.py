@@ -31,8 +31,8 @@ LAYERS = (
     ("finish",),
     ("together", "ocr"),
     ("studio", "echo"),
-    ("tiers",),
     ("eval", "bench"),
+    ("tiers",),
     ("train",),
     ("__init__", "__main__"),
 )

@@ -1,4 +1,4 @@
-"""`dsv4 quantize`: a model in eight or four bits."""
+"""`dsv4 quantize` and `dsv4 eval tiers`: a model in eight or four bits, and what that costs."""
 
 from __future__ import annotations
 
@@ -41,3 +41,10 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     print(f"{args.out}: {report.bytes / 1e6:.1f} MB, {report.bits_a_weight:.3g} bits a quantised weight, {args.method}")
     return 0
+
+
+def compare(args: argparse.Namespace) -> int:
+    """Print the table of tiers and methods."""
+    from dsv4.tiers.compare import main
+
+    return main(args)

@@ -10,18 +10,23 @@ import torch
 from safetensors import safe_open
 from transformers import AutoModelForCausalLM
 
+from app.cli import main
 from dsv4._parts import asset
 from dsv4.checkpoint.pretrained import load_core
 from dsv4.core import presets
 from dsv4.core.config import AttentionConfig, CoreConfig, ExpertsConfig, HeadsConfig, LanesConfig, LatentConfig
 from dsv4.core.model import LanguageCore
 from dsv4.errors import InputError
+from dsv4.model import Model
 from dsv4.quant.grid import Grid
+from dsv4.quant.policy import eight_bits
+from dsv4.tiers import compare
 from dsv4.tiers import layer as layer_module
 from dsv4.tiers import run as run_module
 from dsv4.tiers.layer import How, Work, attention_pass, experts_pass, memory_pass
 from dsv4.tiers.run import Passage, _each, quantize
 from dsv4.tiers.source import open_source
+from dsv4.tokenizer import Tokenizer
 
 EXPERTS = ExpertsConfig(count=4, chosen=2, inner=32, shared_inner=64, dense_inner=64, dense=(0,), score="softmax",
                         normalised=False, scale=1.0)  # fmt: skip
@@ -242,3 +247,35 @@ def test_what_cannot_be_quantised_is_said(tmp_path):
         quantize(out, tmp_path / "twice", tier="q4", method="gptq", passages=passages())
     with pytest.raises(InputError, match="holds a model already"):
         quantize(tmp_path / "plain", out, tier="q4", method="gptq", passages=passages())
+
+
+def test_the_table_of_tiers(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(compare, "lite_shaped", lambda folder: (saved(V3, folder), folder)[1])
+    assert main(["eval", "tiers", "--model", "lite-shaped", "--limit", "4", "--out", str(tmp_path / "out.jsonl")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [(one["tier"], one["method"]) for one in lines[:4]] == [
+        ("bf16", "–"), ("q8", "gptq"), ("q8", "awq"), ("q8", "round"),
+    ]  # fmt: skip
+    by_tier = {(one["tier"], one["method"]): one for one in lines}
+    assert by_tier["q4", "gptq"]["divergence"] < by_tier["q4", "round"]["divergence"]
+    assert by_tier["q8", "round"]["divergence"] < by_tier["q4", "round"]["divergence"] / 10
+    assert by_tier["q4", "awq"]["megabytes"] < by_tier["q8", "awq"]["megabytes"]
+    assert "Q4 within 3 to 6" in capsys.readouterr().out
+    assert main(["eval", "tiers", "--limit", "4"]) == 2
+    assert "name that folder" in capsys.readouterr().err
+
+
+def test_the_command_quantises_and_a_model_of_ours_is_named_like_any(tmp_path, capsys):
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.from_file(asset("nano") / "tokenizer.json")
+    Model.fresh(tokenizer, size="micro", keep=()).save(
+        tmp_path / "micro", policy=eight_bits, about={"name": "micro", "size": "micro"}
+    )
+    (tmp_path / "text.txt").write_text("a red heart icon in a circle\nwhat is a heron, and what is it not\n")
+    given = ["quantize", str(tmp_path / "micro"), "-o", str(tmp_path / "q8"), "--tier", "q8", "--group", "8"]
+    assert main([*given, "--text", str(tmp_path / "text.txt")]) == 0
+    assert "bits a quantised weight" in capsys.readouterr().out
+    ids = torch.arange(20)[None]
+    before, after = (logits(Model.load(tmp_path / name).core, ids) for name in ("micro", "q8"))
+    assert not torch.equal(before, after) and (before - after).abs().max() < 0.1 * before.abs().max()
+    assert main([*given[:-1], "0"]) == 2 and "--group must be above zero" in capsys.readouterr().err
