@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +110,7 @@ def _answer(
     for piece in stream:
         tell(Progress(step=0, total=0, text_delta=piece))
     reply = stream.reply
-    usage = {"read": reply.usage.read, "written": reply.usage.written, "pictures": reply.usage.pictures}
+    usage = asdict(reply.usage)
     told = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
     return {**told, "made_by": dict(reply.provenance)}
 

@@ -19,6 +19,7 @@ from dsv4.finish import (
     drawn,
     enlarged,
     first_frame_3HW,
+    remembered,
     to_uint8,
     well_formed,
 )
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image as PilImage
 
+    from dsv4.engine.prefix import PrefixCache
     from dsv4.messages import Document, Image, Message, Repo, Video
     from dsv4.model import Model
     from dsv4.reading import Page, ReadStream
@@ -53,6 +55,7 @@ class Studio:
         self.model, self.name, self.fingerprint = model, name, fingerprint
         self.processor = Processor(model.tokenizer)
         self.source = name  # what `load` takes to have this studio again
+        self.prefixes: PrefixCache | None = remembered(model, fingerprint)
 
     @classmethod
     def load(cls, name: str | PathLike[str] = "nano") -> Studio:
@@ -88,7 +91,7 @@ class Studio:
         def write(stop: Callable[[], bool]) -> Iterator[str]:
             ready = self.model.embed(given)
             closed = closed_in_answers(self.model.tokenizer)
-            for token in self._generate(ready, max_tokens, temperature, seed, closed, stop):
+            for token in self._generate(ready, max_tokens, temperature, seed, closed, stop, answer):
                 delta = answer.push(token)
                 if delta:
                     yield delta
@@ -244,7 +247,14 @@ class Studio:
         return local
 
     def _generate(
-        self, ready: Any, max_tokens: int, temperature: float, seed: int, constraint: Any, cancelled: Cancelled
+        self,
+        ready: Any,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        constraint: Any,
+        cancelled: Cancelled,
+        answer: Answer | None = None,
     ) -> Iterator[int]:
         import torch
 
@@ -259,6 +269,8 @@ class Studio:
             generator=torch.Generator().manual_seed(seed),
             constraint=constraint,
             cancelled=cancelled,
+            prefixes=None if answer is None else self.prefixes,  # only conversations begin alike
+            on_read=None if answer is None else answer.knew,
         )
 
     def _flow(
