@@ -228,11 +228,13 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     build.add_argument("--sources", required=True, metavar="DIR", help="folder of the source files")
     build.add_argument("--out", required=True, metavar="DIR", help="folder for the built data")
 
-    export = _command(commands, "export", "make a model folder to ship from a training run", "nano:export")
-    export.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
-    export.add_argument("--data", required=True, metavar="DIR", help="folder of the data that it was trained on")
+    export = _command(commands, "export", "make a model folder to ship, or one that engines serve", "nano:export")
+    export.add_argument("--run", metavar="DIR", help="folder of a training run")
+    export.add_argument("--data", metavar="DIR", help="folder of the data that it was trained on")
     export.add_argument("--out", required=True, metavar="DIR", help="folder for the model")
     export.add_argument("--policy", default="nano", help="bits of the weights: nano (default) or eight")
+    export.add_argument("--to", help="hf: rewrite --model in the layout that vLLM and SGLang serve")
+    export.add_argument("--model", metavar="FOLDER", help="a checkpoint with config.json, for --to hf")
 
 
 def _add_core(commands: argparse._SubParsersAction) -> None:

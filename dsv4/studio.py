@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from dsv4.messages import Document, Image, Message, Repo, Video
     from dsv4.model import Model
     from dsv4.reading import Page, ReadStream
+    from dsv4.remote import RemoteStudio
     from dsv4.together import Together
 
 Cancelled = Callable[[], bool] | None
@@ -70,6 +71,13 @@ class Studio:
         studio = cls(model, name=str(name) if str(name) in SHIPPED else folder.name, fingerprint=digest)
         studio.source = str(name) if str(name) in SHIPPED else str(folder.resolve())
         return studio
+
+    @staticmethod
+    def connect(url: str, *, model: str | None = None, key: str | None = None) -> RemoteStudio:
+        """The same verbs, done by an OpenAI-compatible server; `key` or DSV4_API_KEY opens it. See `dsv4.remote`."""
+        from dsv4.remote import RemoteStudio
+
+        return RemoteStudio(url, model=model, key=key)
 
     def chat(
         self,
