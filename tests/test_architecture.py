@@ -33,7 +33,7 @@ LAYERS = (
     ("echo", "remote"),
     ("studio",),
     ("eval", "bench"),
-    ("tiers",),
+    ("tiers", "rack"),
     ("train",),
     ("__init__", "__main__"),
 )
