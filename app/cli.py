@@ -83,6 +83,7 @@ def build_parser() -> Parser:
     _add_batch(commands)
     _add_research(commands)
     _add_core(commands)
+    _add_tiers(commands)
     _add_repo(commands)
     _add_machine(commands)
     return parser
@@ -208,7 +209,8 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     nano.add_argument("--smoke", action="store_true", help="a tiny model, two steps, two rows: see that all runs")
 
     scores = _command(commands, "eval", "score a model on what it was not trained on")
-    nano = _command(scores.add_subparsers(metavar="model", title="models"), "nano", "the score table", "nano:evaluate")
+    tables = scores.add_subparsers(metavar="table", title="tables")
+    nano = _command(tables, "nano", "the score table", "nano:evaluate")
     nano.add_argument("--model", default="nano", help="a name or a folder (default nano)")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
     nano.add_argument("--rows", metavar="LIST", help="only these rows of the table, with commas between")
@@ -216,16 +218,25 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     nano.add_argument("--device", help="cpu, cuda, ... (default: the fastest here)")
     nano.add_argument("--out", metavar="FILE", help="also write the table here, as JSON")
 
+    tiers = _command(tables, "tiers", "what fewer bits cost, method by method", "quantize:compare")
+    tiers.add_argument("--model", default="nano", help="nano (default), a folder, or lite-shaped (random weights)")
+    tiers.add_argument("--data", metavar="DIR", help="training data of nano, for a model of ours")
+    tiers.add_argument("--tiers", metavar="LIST", help="only these: q8, q4")
+    tiers.add_argument("--limit", type=int, default=40, metavar="N", help="cases of each kind (default 40)")
+    tiers.add_argument("--out", metavar="FILE", help="also write the lines here, as JSON")
+
     data = _command(commands, "data", "make the training data")
     build = _command(data.add_subparsers(metavar="verb", title="verbs"), "build", "from a folder", "nano:build_data")
     build.add_argument("--sources", required=True, metavar="DIR", help="folder of the source files")
     build.add_argument("--out", required=True, metavar="DIR", help="folder for the built data")
 
-    export = _command(commands, "export", "make a model folder to ship from a training run", "nano:export")
-    export.add_argument("--run", required=True, metavar="DIR", help="folder of the run")
-    export.add_argument("--data", required=True, metavar="DIR", help="folder of the data that it was trained on")
+    export = _command(commands, "export", "make a model folder to ship, or one that engines serve", "nano:export")
+    export.add_argument("--run", metavar="DIR", help="folder of a training run")
+    export.add_argument("--data", metavar="DIR", help="folder of the data that it was trained on")
     export.add_argument("--out", required=True, metavar="DIR", help="folder for the model")
     export.add_argument("--policy", default="nano", help="bits of the weights: nano (default) or eight")
+    export.add_argument("--to", help="hf: rewrite --model in the layout that vLLM and SGLang serve")
+    export.add_argument("--model", metavar="FOLDER", help="a checkpoint with config.json, for --to hf")
 
 
 def _add_core(commands: argparse._SubParsersAction) -> None:
@@ -234,6 +245,21 @@ def _add_core(commands: argparse._SubParsersAction) -> None:
     convert.add_argument("out", help="folder to write")
     convert.add_argument("--to", metavar="NAMES", help="deepseek_v2, v3, v32, v4 or dsv4 (default: the model's own)")
     convert.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+
+
+def _add_tiers(commands: argparse._SubParsersAction) -> None:
+    quantize = _command(commands, "quantize", "write a model in eight or four bits", "quantize:run")
+    quantize.add_argument("model", help="nano, a model folder of ours, or a folder with config.json and safetensors")
+    quantize.add_argument("-o", "--out", required=True, metavar="DIR", help="where to write, or go on writing")
+    quantize.add_argument("--tier", default="q4", help="q8 or q4 (default)")
+    quantize.add_argument("--method", default="gptq", help="gptq (default), awq, or round, to compare with")
+    quantize.add_argument("--group", type=int, help="columns that share a scale (default: 128, or what divides all)")
+    quantize.add_argument("--text", action="append", default=[], metavar="FILE", help="text to calibrate with")
+    quantize.add_argument("--picture", action="append", default=[], metavar="FILE", help="a picture for the same")
+    quantize.add_argument("--data", metavar="DIR", help="training data of nano for the same")
+    quantize.add_argument("--tokenizer", metavar="FILE", help="tokenizer.json, where the folder has none")
+    quantize.add_argument("--count", type=int, default=48, help="passages of text (default 48)")
+    quantize.add_argument("--memory", type=float, default=4.0, metavar="GB", help="for one block at a time (default 4)")
 
 
 def _add_repo(commands: argparse._SubParsersAction) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -144,7 +145,7 @@ def _answer(
         first = time.monotonic() - begun if first is None else first
         tell(Progress(step=0, total=0, text_delta=piece))
     reply = stream.reply
-    usage = {"read": reply.usage.read, "written": reply.usage.written, "pictures": reply.usage.pictures}
+    usage = asdict(reply.usage)
     told = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
     return {**told, "first": first, "made_by": dict(reply.provenance)}
 

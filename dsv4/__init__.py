@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dsv4.messages import repo as repo
     from dsv4.messages import video as video
     from dsv4.ocr.model import OcrModel as OcrModel
+    from dsv4.remote import RemoteStudio
     from dsv4.studio import Studio as Studio
 
 __version__ = "0.1.0"
@@ -32,9 +33,10 @@ _HOME = {
 }
 
 
-def load(name: str | None = None) -> Studio | EchoStudio | OcrModel:
+def load(name: str | None = None) -> Studio | EchoStudio | OcrModel | RemoteStudio:
     """The studio called `name`: a shipped model, a folder of weights, or `echo`, which needs neither.
 
+    An address such as http://127.0.0.1:8000/v1 gives the studio of that server, as `Studio.connect` does.
     A folder as DeepSeek-OCR is released gives an `OcrModel`, whose one verb is `read`. Without a name, the variable
     DSV4_MODEL decides, and without that, `nano`. Raises InputError for an unknown name.
     """
@@ -43,6 +45,10 @@ def load(name: str | None = None) -> Studio | EchoStudio | OcrModel:
         from dsv4.echo import EchoStudio
 
         return EchoStudio()
+    if name.startswith(("http://", "https://")):
+        from dsv4.remote import RemoteStudio
+
+        return RemoteStudio(name)
     from dsv4.ocr.model import OcrModel, is_released
 
     if is_released(name):

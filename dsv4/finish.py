@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from dsv4.engine.prefix import PrefixCache
     from dsv4.messages import Image
     from dsv4.model_input import ModelInput
     from dsv4.tokenizer import Tokenizer
@@ -29,11 +30,15 @@ class Answer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.opening, self.closing = tokenizer.id_of("<think>"), tokenizer.id_of("</think>")
-        self.written = 0
+        self.written = self.cached = 0
         self.thought = ""
         self._thinking = False
         self._ids: list[int] = []
         self._given = ""
+
+    def knew(self, tokens: int) -> None:
+        """Take note of how many tokens of the prompt did not need to be read."""
+        self.cached = tokens
 
     def push(self, token: int) -> str:
         """The text that this token adds, often one word, empty inside a thought."""
@@ -58,8 +63,19 @@ class Answer:
         """The whole answer, when `text` is all that was given out."""
         stopped = "cancelled" if cancelled else "length" if self.written >= max_tokens else "end"
         seen = sum(stop - start for start, stop in given.image_spans)
-        usage = Usage(read=given.length, written=self.written, pictures=seen)
+        usage = Usage(read=given.length, written=self.written, pictures=seen, cached=self.cached)
         return Reply(text=text.strip(), thought=self.thought, provenance=made_by, stopped=stopped, usage=usage)
+
+
+def remembered(model: Any, fingerprint: str) -> PrefixCache | None:
+    """Snapshots for the conversations of a model with a core of ours, in memory; None for any other."""
+    if not isinstance(getattr(model.tokenizer, "fingerprint", None), str) or not hasattr(model.core, "new_cache"):
+        return None
+    from dsv4.engine.prefix import PrefixCache
+
+    closers = frozenset(model.tokenizer.id_of(name) for name in ("<|assistant|>", "<|eos|>"))
+    places = frozenset({model.tokenizer.id_of("<|image|>")})
+    return PrefixCache(f"{fingerprint} {model.tokenizer.fingerprint}", closers=closers, runs=places)
 
 
 def closed_in_answers(tokenizer: Tokenizer, *, thinking: bool = True) -> Any:

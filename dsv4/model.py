@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vision import DeepEncoder
 
 SIZES = ("nano", "micro")
+CORE = "core"  # folder of a core that is stored as a checkpoint of its own
 
 
 class Model:
@@ -70,8 +71,11 @@ class Model:
         tensors, about = load_folder(folder, part="core")
         size, parts = about.get("size"), part_names(read_index(folder))
         tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
-        core = _fresh_core(tokenizer, size)
-        _fill(core, tensors, folder, "core")
+        if (folder / CORE / "config.json").is_file():  # a core that `dsv4 quantize` wrote beside the other parts
+            core = _core_beside(folder / CORE, tokenizer)
+        else:
+            core = _fresh_core(tokenizer, size)
+            _fill(core, tensors, folder, "core")
 
         def later(name: str) -> Callable[[], Any]:
             def build() -> Any:
@@ -155,6 +159,17 @@ def _fresh_core(tokenizer: Tokenizer, size: str) -> LanguageCore:
         raise unknown("size", size, SIZES)
     config = getattr(presets, size)(vocab_size=tokenizer.vocab_size)
     return LanguageCore.from_config(config, canonical_ids=tokenizer.canonical_ids)
+
+
+def _core_beside(folder: Path, tokenizer: Tokenizer) -> LanguageCore:
+    import torch
+
+    from dsv4.checkpoint.pretrained import load_core
+
+    core = load_core(folder, dtype=torch.float32)
+    if core.config.vocab_size != tokenizer.vocab_size:
+        raise InputError(f"{folder} has {core.config.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}")
+    return core
 
 
 def _fresh_eyes(size: str, width: int) -> DeepEncoder:

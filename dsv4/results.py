@@ -32,11 +32,12 @@ SVG_CLIP_FPS = 20
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens that were read and written; `pictures` of those read were places of pictures."""
+    """Tokens that were read and written; `pictures` of those read were places of pictures, `cached` were known."""
 
     read: int = 0
     written: int = 0
     pictures: int = 0
+    cached: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -19,6 +19,7 @@ from dsv4.finish import (
     drawn,
     enlarged,
     first_frame_3HW,
+    remembered,
     to_uint8,
     well_formed,
 )
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image as PilImage
 
+    from dsv4.engine.prefix import PrefixCache
     from dsv4.messages import Document, Image, Message, Repo, Video
     from dsv4.model import Model
     from dsv4.reading import Page, ReadStream
+    from dsv4.remote import RemoteStudio
     from dsv4.together import Together
 
 Cancelled = Callable[[], bool] | None
@@ -53,6 +56,7 @@ class Studio:
         self.model, self.name, self.fingerprint = model, name, fingerprint
         self.processor = Processor(model.tokenizer)
         self.source = name  # what `load` takes to have this studio again
+        self.prefixes: PrefixCache | None = remembered(model, fingerprint)
 
     @classmethod
     def load(cls, name: str | PathLike[str] = "nano") -> Studio:
@@ -67,6 +71,13 @@ class Studio:
         studio = cls(model, name=str(name) if str(name) in SHIPPED else folder.name, fingerprint=digest)
         studio.source = str(name) if str(name) in SHIPPED else str(folder.resolve())
         return studio
+
+    @staticmethod
+    def connect(url: str, *, model: str | None = None, key: str | None = None) -> RemoteStudio:
+        """The same verbs, done by an OpenAI-compatible server; `key` or DSV4_API_KEY opens it. See `dsv4.remote`."""
+        from dsv4.remote import RemoteStudio
+
+        return RemoteStudio(url, model=model, key=key)
 
     def chat(
         self,
@@ -88,7 +99,7 @@ class Studio:
         def write(stop: Callable[[], bool]) -> Iterator[str]:
             ready = self.model.embed(given)
             closed = closed_in_answers(self.model.tokenizer)
-            for token in self._generate(ready, max_tokens, temperature, seed, closed, stop):
+            for token in self._generate(ready, max_tokens, temperature, seed, closed, stop, answer):
                 delta = answer.push(token)
                 if delta:
                     yield delta
@@ -244,7 +255,14 @@ class Studio:
         return local
 
     def _generate(
-        self, ready: Any, max_tokens: int, temperature: float, seed: int, constraint: Any, cancelled: Cancelled
+        self,
+        ready: Any,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        constraint: Any,
+        cancelled: Cancelled,
+        answer: Answer | None = None,
     ) -> Iterator[int]:
         import torch
 
@@ -259,6 +277,8 @@ class Studio:
             generator=torch.Generator().manual_seed(seed),
             constraint=constraint,
             cancelled=cancelled,
+            prefixes=None if answer is None else self.prefixes,  # only conversations begin alike
+            on_read=None if answer is None else answer.knew,
         )
 
     def _flow(

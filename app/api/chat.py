@@ -206,7 +206,7 @@ def _usage(job: Job) -> dict[str, Any]:
         "prompt_tokens": used["read"],
         "completion_tokens": used["written"],
         "total_tokens": used["read"] + used["written"],
-        "prompt_tokens_details": {"image_tokens": used["pictures"]},
+        "prompt_tokens_details": {"image_tokens": used["pictures"], "cached_tokens": used.get("cached", 0)},
     }
 
 

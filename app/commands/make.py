@@ -46,7 +46,7 @@ def chat(args: argparse.Namespace) -> int:
     if args.output:
         reply.save(args.output)
     if args.json:
-        usage = {"read": reply.usage.read, "written": reply.usage.written}
+        usage = {"read": reply.usage.read, "written": reply.usage.written, "cached": reply.usage.cached}
         record = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
         _print_json(record, reply.provenance, started)
     else:

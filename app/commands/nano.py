@@ -39,10 +39,29 @@ def build_data(args: argparse.Namespace) -> int:
 
 
 def export(args: argparse.Namespace) -> int | None:
-    """Write a model folder from a training run."""
+    """Write a model folder from a training run, or the layout of engines from a checkpoint."""
+    if args.to is not None:
+        return _to_engines(args)
+    for flag in ("run", "data"):
+        if getattr(args, flag) is None:
+            raise InputError(f"--{flag} is needed to export a training run (or --to hf with --model)")
     _folder(args.run, "--run", "it is the --out of `dsv4 train nano`")
     _one_of("policy", args.policy, ("nano", "eight"))
     return import_module("dsv4.train.export").main(args)
+
+
+def _to_engines(args: argparse.Namespace) -> int:
+    _one_of("layout", args.to, ("hf",))
+    if args.model is None:
+        raise InputError("--model: name the checkpoint folder that is to be exported")
+    from dsv4.checkpoint.export import export_hf
+
+    made = export_hf(_folder(args.model, "--model", "it holds config.json and safetensors"), Path(args.out))
+    print(f"{args.out}: {made.kind}, {made.bytes / 1e6:.1f} MB of weights")
+    if not made.tokenizer:
+        print("no tokenizer.json beside the weights: engines then take and give token ids only")
+    print("\n".join(made.lines))
+    return 0
 
 
 def _folder(path: str, flag: str, hint: str) -> Path:

@@ -164,3 +164,43 @@ def _stored(
     quantized[name] = {"shape": list(array.shape), "bits": packed.bits, "group": packed.group}
     yield f"{name}|codes", packed.codes
     yield f"{name}|scales", packed.scales_RG
+
+
+def copy_parts(source: Path, out: Path, parts: tuple[str, ...]) -> int:
+    """Copy these parts of a folder as they are stored, with its tokenizer, to a folder whose core lies elsewhere.
+
+    Returns the bytes of weights.
+    """
+    from safetensors.numpy import save_file
+
+    index = read_index(source)
+    out.mkdir(parents=True, exist_ok=True)
+    shards: list[str] = []
+    digests: list[str] = []
+    written = 0
+    for part in parts:
+        held: dict[str, np.ndarray] = {}
+        for shard in index["shards"]:
+            held.update(_read_shard(source / shard, f"{part}."))
+        name = f"weights-{len(shards):05d}.safetensors"
+        save_file(held, out / name)
+        shards.append(name)
+        digests.append(hashlib.sha256((out / name).read_bytes()).hexdigest())
+        written += (out / name).stat().st_size
+    kept = {name: entry for name, entry in index["quantized"].items() if name.split(".", 1)[0] in parts}
+    copied = {**index, "parts": list(parts), "shards": shards, "digests": digests, "quantized": kept}
+    core = out / "core" / "config.json"
+    if core.is_file():  # the index tells models apart, so it must know of the core beside it
+        copied["core"] = hashlib.sha256(b"".join(_digests(out / "core"))).hexdigest()
+    (out / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
+    temporary = out / "model.json.tmp"
+    temporary.write_text(json.dumps(copied, indent=1) + "\n")
+    os.replace(temporary, out / "model.json")
+    return written
+
+
+def _digests(folder: Path) -> Iterator[bytes]:
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".safetensors", ".json"):
+            with path.open("rb") as file:
+                yield hashlib.file_digest(file, "sha256").digest()

@@ -60,13 +60,29 @@ class Folder:
         for name, plan in plans.items():
             yield name, self._made(name, plan, shapes[name])
 
+    def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """One of our tensors."""
+        return self._made(name, self._plan(name), shape)
+
+    def expert(self, name: str, number: int) -> Tensor:
+        """One expert's part of the stack `name`; the others are not read."""
+        import torch
+
+        plan = self._plan(name)
+        if not plan.stacked:
+            return self.shards.row(self.names[plan.rows[0][0]], number)
+        read = [self.shards.read(self.names[part]) for part in plan.rows[number]]
+        return read[0] if len(read) == 1 else torch.cat(read)
+
     def canonical_ids(self) -> Tensor | None:
         """The canonical id of every token, where the folder has them."""
         return self.shards.read(CANONICAL) if CANONICAL in self.names else None
 
     def _plan(self, name: str) -> Recipe:
         if self.kind == "dsv4":
-            return Recipe(((name,),))
+            apart = f"{name}.0" in self.names and name not in self.names  # quantised experts are stored one by one
+            each = tuple((f"{name}.{expert}",) for expert in range(self.config.experts.count))
+            return Recipe(each, stacked=True) if apart else Recipe(((name,),))
         plan = recipe(name, self.config, self.kind)
         return Recipe(((plan.whole,),)) if plan.whole in self.names else plan
 

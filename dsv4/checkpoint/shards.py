@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 INDEX = "model.safetensors.index.json"
 SCALES = ("weight_scale_inv", "scale")  # what the scales of `….weight` are called: by V3, by V4
+PACKED = ("_packed", "_scale", "_shape")  # what a weight of compressed-tensors' pack-quantized format is stored as
 
 
 class Shards:
@@ -26,16 +27,23 @@ class Shards:
         self._open: dict[str, Any] = {}
         scales = {f"{name.removesuffix('.weight')}.{kind}": name for name in self._where for kind in SCALES}
         self._scales = {weight: scale for scale, weight in scales.items() if scale in self._where and scale != weight}
-        self.names = frozenset(self._where) - set(self._scales.values())
+        found = {name.removesuffix(PACKED[0]) for name in self._where if name.endswith(PACKED[0])}
+        self.packed = frozenset(name for name in found if all(name + part in self._where for part in PACKED))
+        parts = {name + part for name in self.packed for part in PACKED}
+        self.names = (frozenset(self._where) - set(self._scales.values()) - parts) | self.packed
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape as stored."""
+        """Shape of the weight."""
+        if name in self.packed:
+            return tuple(self._file(name + PACKED[2]).get_tensor(name + PACKED[2]).tolist())
         return tuple(self._file(name).get_slice(name).get_shape())
 
     def read(self, name: str) -> Tensor:
         """One tensor; those with scales come as float32."""
         from dsv4.ops.lowbits import open_blocks, open_four_bits
 
+        if name in self.packed:
+            return self._opened(name)
         tensor = self._file(name).get_tensor(name)
         scale = self._scales.get(name)
         if scale is None:
@@ -45,6 +53,25 @@ class Shards:
             if tensor.is_floating_point():
                 return open_blocks(tensor, scales, block=self.block)
             return open_four_bits(tensor, scales)
+        except ValueError as error:
+            raise InputError(f"{self.folder}: {name}: {error}") from error
+
+    def row(self, name: str, index: int) -> Tensor:
+        """One entry of a stack, the others unread."""
+        if name in self.packed or name in self._scales:
+            return self.read(name)[index]
+        return self._file(name).get_slice(name)[index : index + 1][0]
+
+    def codes(self, name: str) -> tuple[Tensor, Tensor]:
+        """Words and scales of a packed weight, as they are stored."""
+        words, scales = (self._file(name + part).get_tensor(name + part) for part in PACKED[:2])
+        return words, scales
+
+    def _opened(self, name: str) -> Tensor:
+        from dsv4.quant.grid import open_packed
+
+        try:
+            return open_packed(*self.codes(name), self.shape(name))
         except ValueError as error:
             raise InputError(f"{self.folder}: {name}: {error}") from error
 

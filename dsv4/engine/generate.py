@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from dsv4.core.model import LanguageCore
     from dsv4.engine.constraint import Constraint
+    from dsv4.engine.prefix import PrefixCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,27 +39,35 @@ def generate(
     generator: torch.Generator | None = None,
     constraint: Constraint | None = None,
     cancelled: Callable[[], bool] | None = None,
+    prefixes: PrefixCache | None = None,
+    on_read: Callable[[int], None] | None = None,
 ) -> Iterator[int]:
     """Yield new token ids, the stop token not among them.
 
-    Ends at a stop token, after `max_tokens`, or before the next step once `cancelled()` is true.
+    Ends at a stop token, after `max_tokens`, or before the next step once `cancelled()` is true. With `prefixes` what
+    was read before is not read again; `on_read` is told how many tokens that spared.
     """
     import torch
 
     length = prompt.token_ids_BT.shape[1]
     cache = core.new_cache(1, length + max_tokens)
-    with torch.inference_mode():
-        output = core(
-            prompt.token_ids_BT,
-            cache=cache,
-            embeds_BTD=prompt.embeds_BTD,
-            memory_ids_BT=prompt.memory_ids_BT,
-            last_only=True,
-        )
+    if prefixes is None:
+        with torch.inference_mode():
+            logits_BTV = core(
+                prompt.token_ids_BT,
+                cache=cache,
+                embeds_BTD=prompt.embeds_BTD,
+                memory_ids_BT=prompt.memory_ids_BT,
+                last_only=True,
+            ).logits_BTV
+    else:
+        logits_BTV, reused = prefixes.read(core, prompt, cache)
+        if on_read is not None:
+            on_read(reused)
     for _ in range(max_tokens):
         if cancelled is not None and cancelled():
             return
-        logits_V = output.logits_BTV[0, -1].float()
+        logits_V = logits_BTV[0, -1].float()
         if constraint is not None:
             allowed_V = torch.from_numpy(constraint.allowed_V()).to(logits_V.device)
             logits_V = logits_V.masked_fill(~allowed_V, float("-inf"))
@@ -70,4 +79,4 @@ def generate(
         yield token
         next_ids = torch.tensor([[token]], device=prompt.token_ids_BT.device)
         with torch.inference_mode():
-            output = core(next_ids, cache=cache, last_only=True)
+            logits_BTV = core(next_ids, cache=cache, last_only=True).logits_BTV

@@ -1,0 +1,152 @@
+"""A checkpoint larger than memory as a core: dense weights resident, experts in host memory or mapped, tables mapped.
+
+`dsv4 bench placed` measures it. Nothing of an expert is read before it is chosen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dsv4.checkpoint.mapped import MappedFolder, MappedStore, Pages, Range
+from dsv4.checkpoint.pretrained import ALWAYS_WIDE, Folder, _empty, _put
+from dsv4.core.block import Block
+from dsv4.core.model import LanguageCore
+from dsv4.core.moe import Experts
+from dsv4.core.placed import HostStore, HotCache, Matrices, PlacedExperts, PlaceMeter
+from dsv4.errors import InputError, unknown
+
+HOMES = ("host", "mapped")
+STACKS = ("experts.experts_in", "experts.experts_out")
+TABLES = ("embedding.weight", "engram.table.weight")  # looked up, so they may stay in their file
+SLACK = 96 << 20  # bytes for activations and the cache
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """A core whose experts lie elsewhere, and what that costs."""
+
+    core: LanguageCore
+    home: str
+    room: int  # bytes that experts may take where they are quickest
+    meter: PlaceMeter
+
+    def says(self, tokens: int, seconds: float) -> str:
+        """A line for people: speed, hits, and which of reading and computing bound it."""
+        fetching = self.meter.bytes_fetched > self.meter.bytes_used / 2
+        bound = "fetching experts" if fetching else "computing and memory"
+        bound += f" ({100 * self.meter.waited / max(seconds, 1e-9):.0f} % of the time spent waiting)"
+        return (
+            f"{tokens / seconds:.2f} tokens/s, {100 * self.meter.hit_rate:.0f} % of experts were there, "
+            f"{self.meter.bytes_fetched / 1e9:.2f} of {self.meter.bytes_used / 1e9:.2f} GB fetched, bound by {bound}"
+        )
+
+
+def load_placed(
+    folder: Path | str, *, experts: str = "mapped", memory: int, device: torch.device | str = "cpu"
+) -> Placed:
+    """Load a checkpoint with its experts placed.
+
+    experts: `mapped` (views of the files, pages let go beyond the budget), or `host` (in host memory, the lately used
+    ones also on `device`). memory: bytes; for `mapped` all that this process may take, what it has now included; for
+    `host` those of the device's hot cache. InputError where the rest of the model and two experts do not fit.
+    """
+    if experts not in HOMES:
+        raise unknown("home for experts", experts, HOMES)
+    source, device = Folder(folder), torch.device(device)
+    if source.shards.packed:
+        raise InputError(f"{folder} holds packed weights, which must be opened; place the model that they were made of")
+    core = _empty(source.config, source.canonical_ids())
+    mapped = MappedFolder(Path(folder))
+    shapes = {name: tuple(tensor.shape) for name, tensor in core.state_dict().items()}
+    dtype = mapped.tensor(source.names[source._plan("embedding.weight").rows[0][0]]).dtype
+    for name, shape in shapes.items():
+        if name.endswith(STACKS):
+            continue
+        plan = source._plan(name)
+        if experts == "mapped" and name.endswith(TABLES) and not plan.stacked and len(plan.rows[0]) == 1:
+            _put(core, name, mapped.tensor(source.names[plan.rows[0][0]]))
+            continue
+        tensor = _plain(source, mapped, name, shape)
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float32 if any(part in name for part in ALWAYS_WIDE) else dtype)
+        _put(core, name, tensor.clone().to(device))
+        mapped.let_go()
+    core.canonical_ids = core.canonical_ids.to(device)
+    core.steps_quickly = False
+    least = 2 * _expert_bytes(core, dtype)
+    room = memory if experts == "host" else memory - _resident_now() - SLACK
+    if room < least:
+        raise InputError(
+            f"after the rest of the model {max(0, room) / 1e9:.3g} GB are left for experts; two of them take "
+            f"{least / 1e9:.3g} GB. Allow {(memory + least - room) / 1e9:.3g} GB"
+        )
+    held: HotCache | Pages = HotCache(room) if experts == "host" else Pages(room)
+    for layer, block in enumerate(core.blocks):
+        if isinstance(block, Block) and isinstance(block.experts, Experts):
+            matrices, ranges = _views(source, mapped, layer)
+            if isinstance(held, HotCache):
+                store = HostStore(layer, [_own(one) for one in matrices], device, held)
+            else:
+                store = MappedStore(layer, matrices, ranges, held)
+            block.experts = PlacedExperts(block.experts, store)
+    core.eval().requires_grad_(False)
+    return Placed(core=core, home=experts, room=room, meter=held.meter)
+
+
+def _plain(source: Folder, mapped: MappedFolder, name: str, shape: tuple[int, ...]) -> Tensor:
+    """A tensor as it is stored; through the opener where it is coded, or made of stacks."""
+    plan = source._plan(name)
+    parts = [source.names[part] for part in plan.rows[0]]
+    if plan.stacked or any(part in source.shards._scales for part in parts):
+        return source.tensor(name, shape)
+    views = [mapped.tensor(part) for part in parts]
+    return (views[0] if len(views) == 1 else torch.cat(views)).reshape(shape)
+
+
+def _own(matrices: Matrices) -> Matrices:
+    gate, up, down = (one.clone() for one in matrices)
+    return gate, up, down
+
+
+def _views(source: Folder, mapped: MappedFolder, layer: int) -> tuple[list[Matrices], list[list[Range]]]:
+    """Every expert's gate, up and down as views, and the bytes that they lie in."""
+    first, last = (source._plan(f"blocks.{layer}.{stack}") for stack in STACKS)
+    count = source.config.experts.count
+    matrices: list[Matrices] = []
+    ranges: list[list[Range]] = []
+    for expert in range(count):
+        rows = [_rows(source, mapped, plan.rows, plan.stacked, expert) for plan in (first, last)]
+        parts: list[Tensor] = [tensor for tensors, _ in rows for tensor in tensors]
+        gate, up = parts[:2] if len(parts) == 3 else parts[0].chunk(2)
+        matrices.append((gate, up, parts[-1]))
+        ranges.append([one for _, places in rows for one in places])
+    return matrices, ranges
+
+
+def _rows(
+    source: Folder, mapped: MappedFolder, rows: Sequence[tuple[str, ...]], stacked: bool, expert: int
+) -> tuple[list[Tensor], list[Range]]:
+    if stacked:
+        names = [source.names[part] for part in rows[expert]]
+        return [mapped.tensor(name) for name in names], [mapped.range(name) for name in names]
+    name = source.names[rows[0][0]]
+    return [mapped.tensor(name)[expert]], [mapped.range(name, expert)]
+
+
+def _expert_bytes(core: LanguageCore, dtype: torch.dtype) -> int:
+    return 3 * core.config.experts.inner * core.config.hidden * dtype.itemsize
+
+
+def _resident_now() -> int:
+    """Bytes of this process in memory, where the system tells; 0 elsewhere."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,1 @@
+"""Tiers of one model: quantised block by block, measured beside each other."""
