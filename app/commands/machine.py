@@ -23,6 +23,14 @@ NEEDED = ("torch", "torchvision", "numpy", "safetensors", "tokenizers", "timm", 
 NEEDED += ("transformers", "pillow", "gradio", "fastapi", "uvicorn", "av", "resvg-py", "defusedxml", "zstandard")
 NEEDED += ("pypdfium2",)
 EXTRAS = {"parquet": "pyarrow", "ray": "ray"}  # an extra of ours and the package that it brings
+# What each kind of device cannot do here; every other part is plain torch. Only cpu and cuda have been run by us.
+LACKS = {
+    "cpu": "FlexAttention and Triton kernels (plain torch instead); training is slow",
+    "cuda": "nothing known",
+    "mps": "float64 and float8 numbers, pinned host memory, Triton kernels; not run by us",
+    "xpu": "CUDA graphs in training, FlexAttention as used here; not run by us",
+    "npu": "Triton kernels and FlexAttention, and nothing without torch_npu; not run by us",
+}
 LEAST_FREE = 500e6  # bytes of disk that results need at least
 
 
@@ -127,9 +135,13 @@ def _devices() -> Finding:
         import torch
     except ImportError as error:
         return Finding(what="devices", fine=False, says=f"torch does not load: {error}")
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
-    says = f"cpu with {torch.get_num_threads()} threads" + (f", {accelerator.type}" if accelerator else "")
-    return Finding(what="devices", fine=True, says=says)
+    here = torch.accelerator.current_accelerator(check_available=True)
+    kind = "cpu" if here is None else here.type
+    says = f"cpu with {torch.get_num_threads()} threads"
+    if here is not None:
+        says += f", {torch.accelerator.device_count()} x {kind}"
+    lacks = LACKS.get(kind, "not known to us: tests have run on cpu and cuda")
+    return Finding(what="devices", fine=True, says=f"{says}; {kind} cannot: {lacks}")
 
 
 def _encoder() -> Finding:
