@@ -230,8 +230,9 @@ def _add_core(commands: argparse._SubParsersAction) -> None:
     convert = _command(commands, "convert", "rewrite a checkpoint of a DeepSeek model, or of this core", "core:convert")
     convert.add_argument("source", help="folder with config.json and safetensors")
     convert.add_argument("out", help="folder to write")
-    convert.add_argument("--to", metavar="NAMES", help="deepseek_v2, v3, v32, v4 or dsv4 (default: the model's own)")
+    convert.add_argument("--to", metavar="NAMES", help="deepseek_v2, v3, v32, v4, v41 or dsv4 (default: its own)")
     convert.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+    convert.add_argument("--layers", type=int, metavar="N", help="only the first N layers")
 
 
 def _add_repo(commands: argparse._SubParsersAction) -> None:

@@ -18,11 +18,9 @@ def convert(args: argparse.Namespace) -> int:
         raise InputError(f"no folder '{args.source}'; it holds config.json and safetensors")
     import torch
 
-    from dsv4.checkpoint.config_write import family
-    from dsv4.checkpoint.pretrained import Folder, convert
+    from dsv4.checkpoint.pretrained import convert
 
-    to = args.to or family(Folder(args.source).config)
     dtype = None if args.dtype is None else getattr(torch, args.dtype)
-    written = convert(args.source, args.out, to=to, dtype=dtype)
-    print(f"{args.out}: {to}, {written / 1e6:.1f} MB of weights")
+    written = convert(args.source, args.out, to=args.to, dtype=dtype, layers=args.layers)
+    print(f"{args.out}: {args.to or 'names as in the source'}, {written / 1e6:.1f} MB of weights")
     return 0

@@ -67,7 +67,8 @@ class Cache:
             self._memory_ids = torch.zeros(batch, capacity, dtype=torch.long, device=device)
             back = (config.engram.kernel - 1) * config.engram.max_order + rewind
             shape = (batch, back, config.lanes.count, config.hidden)
-            self._tails = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in config.engram.layers}
+            convolved = config.engram.layers if config.engram.form == "paper" else ()
+            self._tails = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in convolved}
 
     def _room(self, size: int, width: int, *, ring: bool = False, packed: bool = False) -> Rows:
         form = self._form if packed else None

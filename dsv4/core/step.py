@@ -17,7 +17,6 @@ from torch.nn import functional as F
 
 from dsv4.core.attention import SharedAttention
 from dsv4.core.block import Block
-from dsv4.core.cache import Cache
 from dsv4.core.config import COMPRESSED, CoreConfig
 from dsv4.core.engram import Engram
 from dsv4.core.hyper import HyperLanes
@@ -55,6 +54,9 @@ def can_step(config: CoreConfig) -> bool:
         config.attention.kind == "shared"
         and not set(config.reach) & set(COMPRESSED)
         and config.lanes.mixing == "mhc"
+        and config.lanes.passes == 2
+        and (config.attention.head_norm, config.attention.grid) == (True, 0)
+        and (config.engram is None or config.engram.form == "paper")
         and (experts.score, experts.groups, experts.limit, experts.normalised) == ("sqrtsoftplus", 1, None, True)
         and not experts.hashed
         and not experts.dense
@@ -92,7 +94,8 @@ def block_step(
     """Lanes after the block, expert loads and balance loss."""
     assert frame.cache is not None
     if block.engram is not None and memory is not None:
-        x_NW = x_NW + engram_step(block.engram, x_NW, memory, frame.cache)
+        assert isinstance(block.engram, Engram)
+        x_NW = x_NW + engram_step(block.engram, x_NW, memory, frame)
     if block.hyper_attention is None or block.hyper_experts is None:
         x_NW = x_NW + attention_step(block.attention, _normed(block.attention_norm, x_NW), frame, turns)
         y_1W, load_E, balance = experts_step(block.experts, _normed(block.experts_norm, x_NW))
@@ -174,7 +177,7 @@ def experts_step(module: Experts, x_1W: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return out_1W, torch.tensor(load), torch.tensor(balance)
 
 
-def engram_step(module: Engram, x_NW: Tensor, memory: list[int], cache: Cache) -> Tensor:
+def engram_step(module: Engram, x_NW: Tensor, memory: list[int], frame: Frame) -> Tensor:
     """What to add to the lanes [N, W]; `memory` holds the memory ids 0, 1, … places back."""
     part = module.part
     mix, closed, offset = max(memory[0], 0) * module.multipliers[0], memory[0] == DEAD, 0
@@ -187,7 +190,9 @@ def engram_step(module: Engram, x_NW: Tensor, memory: list[int], cache: Cache) -
             rows.append(mix % size + offset)
             is_open.append(0.0 if closed else 1.0)
             offset += size
-    read_RD = module.table(torch.tensor(rows)).to(x_NW.dtype)
+    coming = frame.coming.pop(module.layer, None)
+    found = module.table(torch.tensor(rows)) if coming is None else coming.result()[0, 0]
+    read_RD = found.to(x_NW.dtype)
     if closed:
         read_RD = read_RD * torch.tensor(is_open, dtype=x_NW.dtype)[:, None]
     read_1M = read_RD.reshape(1, -1)
@@ -200,7 +205,8 @@ def engram_step(module: Engram, x_NW: Tensor, memory: list[int], cache: Cache) -
     gate_N1 = torch.sigmoid(torch.sign(agree_N1) * agree_N1.abs().clamp_min(1e-6).sqrt())
     gated_NW = gate_N1 * value_1W if memory[0] != DEAD else torch.zeros_like(x_NW)
     normed_NW = F.rms_norm(gated_NW, (width,), None, module.eps) * module.conv_norm
-    long = cache.append_tail(module.layer, normed_NW[None, None])
+    assert frame.cache is not None
+    long = frame.cache.append_tail(module.layer, normed_NW[None, None])
     if memory[0] == DEAD:
         return gated_NW
     return gated_NW + F.silu((long[0, :: part.max_order] * module.conv).sum(0))
