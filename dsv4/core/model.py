@@ -245,10 +245,13 @@ class LanguageCore(nn.Module):
         for block in self.blocks:
             block.compile(dynamic=False)
 
-    def new_cache(self, batch: int, capacity: int, *, rows: str = "plain", rewind: int = 0) -> Cache:
+    def new_cache(
+        self, batch: int, capacity: int, *, rows: str = "plain", rewind: int = 0, index_keys: str = "plain"
+    ) -> Cache:
         """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations.
 
-        rows: 'fp8' packs entries. rewind: how many tokens `Cache.truncate` must be able to take back.
+        rows: 'fp8' packs entries. rewind: how many tokens `Cache.truncate` must be able to take back. index_keys:
+        'int8' keeps the indexer's keys in eight bits, which choose nearly the same entries.
         """
         weight = self.embedding.weight
         return Cache(
@@ -259,6 +262,7 @@ class LanguageCore(nn.Module):
             device=weight.device,
             rows=rows,
             rewind=rewind,
+            index_keys=index_keys,
         )
 
     def update_router_bias(self, loads_LE: Tensor, rate: float = 1e-3) -> None:

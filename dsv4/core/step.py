@@ -23,7 +23,7 @@ from dsv4.core.hyper import HyperLanes
 from dsv4.core.moe import Experts
 from dsv4.ops.hashing import DEAD
 from dsv4.ops.norm import RMSNorm
-from dsv4.ops.select import best_places, index_scores
+from dsv4.ops.select import best_places
 from dsv4.ops.sinkhorn import scalar
 
 if TYPE_CHECKING:
@@ -136,12 +136,10 @@ def attention_step(module: SharedAttention, x_1W: Tensor, frame: Frame, turns: T
     source = cache.append_entries(layer, new_1D[None])
     if module.indexer is not None:
         index = module.indexer
-        keys_BSC = cache.append_index_keys(
-            layer, (index.key_norm(F.linear(x_1W, index.key.weight)) @ turns.index_CC)[None]
-        )
+        keys = cache.append_index_keys(layer, (index.key_norm(F.linear(x_1W, index.key.weight)) @ turns.index_CC)[None])
         if frame.sparse and source.stop > module.top_k:
             query_IC = F.linear(latent_1R, index.query.weight).view(index.heads, -1) @ turns.index_CC
-            scores_BQS = index_scores(query_IC[None, None], F.linear(x_1W, index.weights.weight)[None], keys_BSC)
+            scores_BQS = keys.scores(query_IC[None, None], F.linear(x_1W, index.weights.weight)[None], source.stop)
             places_BQK, _ = best_places(scores_BQS, None, module.top_k)
             return _read_step(module, q_HD, source.gather(places_BQK)[0, 0], turns)
     return _read_step(module, q_HD, source.all()[0], turns)
