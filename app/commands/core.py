@@ -1,4 +1,4 @@
-"""`dsv4 convert`: checkpoints of the language core."""
+"""`dsv4 convert` and `dsv4 eval claims`: checkpoints of the language core, and what is said of its parts."""
 
 from __future__ import annotations
 
@@ -24,3 +24,10 @@ def convert(args: argparse.Namespace) -> int:
     written = convert(args.source, args.out, to=args.to, dtype=dtype, layers=args.layers)
     print(f"{args.out}: {args.to or 'names as in the source'}, {written / 1e6:.1f} MB of weights")
     return 0
+
+
+def claims(args: argparse.Namespace) -> int:
+    """Reproduce the claims, small."""
+    from dsv4.eval.claims import main
+
+    return main(args)
