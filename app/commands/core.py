@@ -1,4 +1,4 @@
-"""`dsv4 convert` and `dsv4 eval claims`: checkpoints of the language core, and what is said of its parts."""
+"""`dsv4 convert`, `eval claims` and `eval needle`: checkpoints of the language core, and what is said of its parts."""
 
 from __future__ import annotations
 
@@ -31,3 +31,17 @@ def claims(args: argparse.Namespace) -> int:
     from dsv4.eval.claims import main
 
     return main(args)
+
+
+def needle(args: argparse.Namespace) -> int:
+    """Needle accuracy of the shipped nano."""
+    try:
+        lengths = [int(length) for length in args.lengths.split(",")]
+    except ValueError as error:
+        raise InputError(f"--lengths takes whole numbers with commas between, got '{args.lengths}'") from error
+    if min(lengths) < 64 or args.trials < 1:
+        raise InputError("every length must be at least 64 tokens, and --trials at least 1")
+    from dsv4.eval.needle import run
+
+    run(lengths, args.trials, args.out)
+    return 0

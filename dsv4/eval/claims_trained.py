@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dsv4.core.model import LanguageCore
 
 VOCABULARY = 256
-SHARES = (1.0, 0.9, 0.75, 0.5, 0.25)
+SHARES = (1.0, 0.9, 0.75, 0.5, 0.25, 0.125)
 OFFSETS = (0, 1_000, 10_000, 100_000)
 
 
