@@ -14,6 +14,7 @@ from dsv4.core.frame import Frame
 from dsv4.core.indexer import Indexer
 from dsv4.core.rows import IndexKeys, Readable
 from dsv4.ops import attend as ops
+from dsv4.ops import sparse_triton
 from dsv4.ops.select import best_places, choose, selection_loss
 from dsv4.ops.visible import visible
 
@@ -106,6 +107,12 @@ class EntryAttention(nn.Module):
         return selection_loss(scores_BQS, target_BQS, over_BQS)
 
     def _attend_places(self, q_BQHD: Tensor, source: Readable, places_BQK: Tensor, real_BQK: Tensor) -> Tensor:
+        entries_BSD = source.plain()
+        if entries_BSD is not None and sparse_triton.applies(q_BQHD, entries_BSD) and q_BQHD.dtype != torch.float64:
+            scale = self.scale or q_BQHD.shape[-1] ** -0.5
+            return sparse_triton.attend_places(
+                q_BQHD, entries_BSD, places_BQK, real_BQK, self.sink, scale=scale, value=self.value
+            )
         rows_BQKD = source.gather(places_BQK).to(q_BQHD.dtype)
         return ops.attend_chosen(q_BQHD, rows_BQKD, self.sink, real_BQK, scale=self.scale, value=self.value)
 

@@ -88,6 +88,12 @@ class Readable:
         """Every row that may be read."""
         return self.read(self.first or 0, self.stop)
 
+    def plain(self) -> Tensor | None:
+        """Everything that is held [B, S, D], where it is neither packed nor begins later than place 0."""
+        if self.first != 0 or (isinstance(self.held, Rows) and self.held.form is not None):
+            return None
+        return self.held.kept_BSD if isinstance(self.held, Rows) else self.held
+
     def gather(self, places_BQK: Tensor) -> Tensor:
         """Rows [B, Q, K, D] of these places."""
         places_BQK = places_BQK - (self.first or 0)

@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor
 
+from dsv4.ops import sparse_triton
 from dsv4.ops.linear import batched
 from dsv4.ops.numbers import wide
 
@@ -23,6 +24,8 @@ def index_scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor) -> Tenso
     """Σ_i w_i · ReLU(q_i · k) / sqrt(I · C): [B, Q, S] in float32 or wider."""
     B, Q, heads, size = q_BQIC.shape
     weights_BQI1 = wide(weights_BQI)[..., None] * (1 / math.sqrt(heads * size))
+    if sparse_triton.applies(q_BQIC, keys_BSC) and q_BQIC.dtype != torch.float64:
+        return sparse_triton.scores(q_BQIC, weights_BQI1[..., 0], keys_BSC)
     if B == Q == 1 and keys_BSC.dtype == torch.bfloat16 and not torch.is_grad_enabled():
         # One query and many keys: quicker from the keys' side, where the heads lie next to each other.
         q_CI, found_S = q_BQIC[0, 0].T.contiguous(), torch.empty(keys_BSC.shape[1], device=keys_BSC.device)
