@@ -76,7 +76,8 @@ if AVAILABLE:
         n = tl.program_id(0)
         i, c = tl.arange(0, IP), tl.arange(0, CP)
         s = tl.program_id(1) * STEP + tl.arange(0, STEP)
-        q_ic = tl.load(q + (n * heads + i)[:, None] * size + c[None, :], mask=(i < heads)[:, None] & (c < size)[None, :], other=0.0)
+        inside = (i < heads)[:, None] & (c < size)[None, :]
+        q_ic = tl.load(q + (n * heads + i)[:, None] * size + c[None, :], mask=inside, other=0.0)
         weight = tl.load(weights + n * heads + i, mask=i < heads, other=0.0).to(tl.float32)
         at = (n // per_row).to(tl.int64) * stride + s.to(tl.int64)[:, None] * size + c[None, :]
         key = tl.load(keys + at, mask=(s < S)[:, None] & (c < size)[None, :], other=0.0)
