@@ -210,6 +210,16 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
 
     scores = _command(commands, "eval", "score a model on what it was not trained on")
     tables = scores.add_subparsers(metavar="table", title="tables")
+    claims = _command(tables, "claims", "what papers say of the core's parts, small", "core:claims")
+    claims.add_argument("--only", metavar="LIST", help="rows, mhc, cost, engram, needle, dsa, vvpa (default: all)")
+    claims.add_argument("--seeds", type=int, default=2, help="trainings of each model (default 2)")
+    claims.add_argument("--scale", type=int, default=1, help="10: ten times larger and longer, for a GPU")
+    claims.add_argument("--device", help="cpu, cuda, ... (default cpu)")
+    claims.add_argument("--out", metavar="DIR", help="also write plots and tables here")
+    needle = _command(tables, "needle", "find a sentence in a long text, by length and depth", "core:needle")
+    needle.add_argument("--lengths", default="128,256,512,1024,2048", metavar="LIST", help="numbers of tokens")
+    needle.add_argument("--trials", type=int, default=16, help="texts at each length and depth (default 16)")
+    needle.add_argument("--out", metavar="FILE", help="also write the counts here, a JSON object a line")
     nano = _command(tables, "nano", "the score table", "nano:evaluate")
     nano.add_argument("--model", default="nano", help="a name or a folder (default nano)")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
@@ -243,8 +253,9 @@ def _add_core(commands: argparse._SubParsersAction) -> None:
     convert = _command(commands, "convert", "rewrite a checkpoint of a DeepSeek model, or of this core", "core:convert")
     convert.add_argument("source", help="folder with config.json and safetensors")
     convert.add_argument("out", help="folder to write")
-    convert.add_argument("--to", metavar="NAMES", help="deepseek_v2, v3, v32, v4 or dsv4 (default: the model's own)")
+    convert.add_argument("--to", metavar="NAMES", help="deepseek_v2, v3, v32, v4, v41 or dsv4 (default: its own)")
     convert.add_argument("--dtype", help="float32, bfloat16 or float16 (default: as stored)")
+    convert.add_argument("--layers", type=int, metavar="N", help="only the first N layers")
 
 
 def _add_tiers(commands: argparse._SubParsersAction) -> None:

@@ -24,10 +24,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=5, help="tokens decoded at each length (default 5)")
     parser.add_argument("--layers", type=int, default=3, help="how many of nano's layers (default 3)")
     parser.add_argument("--cache-rows", default="plain", help="plain or fp8")
+    parser.add_argument("--index-keys", default="plain", help="plain or int8")
     parser.add_argument("--out", metavar="FILE", help="also write the figures here, a JSON object a line")
     args = parser.parse_args(argv)
     if args.cache_rows not in ("plain", "fp8"):
         raise unknown("rows", args.cache_rows, ("plain", "fp8"))
+    if args.index_keys not in ("plain", "int8"):
+        raise unknown("index keys", args.index_keys, ("plain", "int8"))
     if not 1 <= args.layers <= 6:
         raise InputError(f"--layers is between 1 and 6, got {args.layers}")
     lengths = _lengths(args.lengths, args.chunk)
@@ -67,7 +70,7 @@ def _lengths(given: str, chunk: int) -> list[int]:
 def _measure(core: Any, length: int, args: Any) -> dict[str, float]:
     import torch
 
-    cache = core.new_cache(1, length + args.tokens, rows=args.cache_rows)
+    cache = core.new_cache(1, length + args.tokens, rows=args.cache_rows, index_keys=args.index_keys)
     cache.fill_with_noise(length - args.chunk)
     ids_BT = torch.randint(0, core.config.vocab_size, (1, args.chunk))
     gc.collect()
@@ -87,7 +90,7 @@ def _measure(core: Any, length: int, args: Any) -> dict[str, float]:
         "read_ms": 1000 * read,
         "decode_ms": 1000 * min(steps),
         "bytes": cache.nbytes / cache.capacity,
-        "formula": _formula(core.config, args.cache_rows, cache.capacity),
+        "formula": _formula(core.config, args, cache.capacity),
         "peak_mb": peak / 1e6,
     }
     print(f"{length:>10,} {line['read_ms']:>15.2f} {line['decode_ms']:>11.2f} {line['bytes']:>12.1f} "
@@ -95,15 +98,16 @@ def _measure(core: Any, length: int, args: Any) -> dict[str, float]:
     return line
 
 
-def _formula(config: Any, rows: str, capacity: int) -> float:
+def _formula(config: Any, args: Any, capacity: int) -> float:
     """Bytes a token: an entry and an index key a sparse layer, a window of entries for a sliding one."""
     from dsv4.ops.fp8 import RowFormat
 
     part = config.attention
-    entry = 2 * part.entry if rows == "plain" else RowFormat.shared(part.entry, part.rotated).bytes
+    key = 2 * part.index_size if args.index_keys == "plain" else part.index_size + 4
+    entry = 2 * part.entry if args.cache_rows == "plain" else RowFormat.shared(part.entry, part.rotated).bytes
     sparse = sum(reach == "sparse" for reach in config.reach)
     sliding = sum(reach == "sliding" for reach in config.reach)
-    return sparse * (entry + 2 * part.index_size) + sliding * entry * min(part.window, capacity) / capacity
+    return sparse * (entry + key) + sliding * entry * min(part.window, capacity) / capacity
 
 
 def _reset_peak() -> int:

@@ -129,11 +129,18 @@ def _decode(number: int, kind: str, contexts: dict[int, str], args: Any) -> Iter
         context = min(context, args.longest)
         ours = core.new_cache(1, context + 64, rewind=1)
         ours.fill_with_noise(context)
+        eight = core.new_cache(1, context + 64, rewind=1, index_keys="int8") if kind == "V3.2" else None
+        if eight is not None:
+            eight.fill_with_noise(context)
         theirs = filled_peer(peer, kind, context)
 
         def step(core: Any = core, ours: Any = ours) -> None:
             core(one_BT, cache=ours, last_only=True)
             ours.truncate(ours.length - 1)
+
+        calls: dict[str, Callable[[], None]] = {"ours": step}
+        if eight is not None:
+            calls["eight"] = lambda eight=eight, step=step: step(ours=eight)
 
         def peer_step(peer: Any = peer, theirs: Any = theirs) -> None:
             peer(one_BT, past_key_values=theirs)
@@ -141,10 +148,12 @@ def _decode(number: int, kind: str, contexts: dict[int, str], args: Any) -> Iter
         with torch.inference_mode():
             if context <= LONGEST_TRIED:
                 setting = best_setting(peer, kind, lambda: in_turn({"peer": peer_step}, repeats=1)["peer"])
-            times = in_turn({"ours": step, "peer": peer_step}, repeats=args.repeats)
+            times = in_turn({**calls, "peer": peer_step}, repeats=args.repeats)
         against = f"transformers {kind} ({setting})"
-        yield Row(number=number, what=f"decode one token after {context:,}", ours=times["ours"], peer=times["peer"],
-                  against=against, goal=goal)  # fmt: skip
+        for name in calls:
+            keys = ", int8 keys" if name == "eight" else ""
+            yield Row(number=number, what=f"decode one token after {context:,}{keys}", ours=times[name],
+                      peer=times["peer"], against=against, goal=goal)  # fmt: skip
 
 
 def _flatness(args: Any) -> Iterator[Row]:
@@ -177,22 +186,25 @@ def _one_layer(args: Any) -> Iterator[Row]:
     config = presets.nano()
     config = dataclasses.replace(config, reach=("sparse",), engram=None)
     core = LanguageCore.from_config(config).bfloat16().eval().requires_grad_(False)
-    cache = core.new_cache(1, length + 8)
-    cache.fill_with_noise(length)
+    caches = [core.new_cache(1, length + 8, index_keys=keys) for keys in ("plain", "int8")]
+    for cache in caches:
+        cache.fill_with_noise(length)
     block = core.blocks[0]
     x_BTW = torch.randn(1, 1, config.hidden, dtype=torch.bfloat16)
     calls = {}
-    for name, sparse in (("ours", True), ("peer", False)):
+    for name, sparse, cache in (("plain", True, caches[0]), ("int8", True, caches[1]), ("peer", False, caches[0])):
 
-        def step(sparse: bool = sparse) -> None:
+        def step(sparse: bool = sparse, cache: Any = cache) -> None:
             frame = _frame(core, cache, sparse)
             block.attention(x_BTW, frame)
 
         calls[name] = step
     with torch.inference_mode():
         times = in_turn(calls, repeats=args.repeats)
-    yield Row(number=5, what=f"one sparse layer, one token after {length:,}", ours=times["ours"], peer=times["peer"],
-              against="ours, dense", goal="ours <= 9 ms")  # fmt: skip
+    for name in ("plain", "int8"):
+        what = f"one sparse layer after {length:,}, {name} keys"
+        yield Row(number=5, what=what, ours=times[name], peer=times["peer"], against="ours, dense",
+                  goal="ours <= 9 ms")  # fmt: skip
 
 
 def _frame(core: Any, cache: Any, sparse: bool) -> Any:

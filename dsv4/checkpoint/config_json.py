@@ -12,6 +12,7 @@ from typing import Any
 from dsv4.core.config import (
     AttentionConfig,
     CoreConfig,
+    EngramConfig,
     ExpertsConfig,
     HeadsConfig,
     LanesConfig,
@@ -72,13 +73,17 @@ class Keys:
                 raise InputError(f"{self.where}: unknown key '{key}'{hint}")
 
 
-def read_config(given: Mapping[str, Any], *, where: str = "config.json") -> CoreConfig:
-    """The core's configuration; InputError for a kind of model, key or value that is not supported."""
+def read_config(given: Mapping[str, Any], *, where: str = "config.json", layers: int | None = None) -> CoreConfig:
+    """The core's configuration, or that of its first `layers`; InputError for a kind of model, key or value that is not
+    supported."""
     if given.get("model_type") == "dsv4":
         return CoreConfig.from_dict(given["core"])
     for key in ("language_config", "text_config"):  # the language part of a model that also sees
         if isinstance(given.get(key), Mapping):
-            return read_config({"model_type": _inner_type(given), **given[key]}, where=f"{where}, {key}")
+            inner = {"model_type": _inner_type(given), **given[key]}
+            return read_config(inner, where=f"{where}, {key}", layers=layers)
+    if layers is not None:
+        given = {**given, "num_hidden_layers": _leading(given, layers, where)}
     kind = str(given.get("model_type"))
     reader = _READERS.get(kind)
     if reader is None:
@@ -96,7 +101,16 @@ def read_config(given: Mapping[str, Any], *, where: str = "config.json") -> Core
     return config
 
 
+def _leading(given: Mapping[str, Any], layers: int, where: str) -> int:
+    there = given.get("num_hidden_layers", 0)
+    if not 1 <= layers <= there:
+        raise InputError(f"{where}: the model has {there} layers, so its first {layers} cannot be read")
+    return layers
+
+
 def _inner_type(given: Mapping[str, Any]) -> str:
+    if "v41" in str(given.get("model_type")).lower():
+        return "deepseek_v41"
     return "deepseek_ocr2_text" if "ocr" in str(given.get("model_type")).lower() else "deepseek_v2"
 
 
@@ -291,10 +305,85 @@ def _read_v4(keys: Keys) -> CoreConfig:
     return _core(keys, attention, experts, _v4_reach(keys, layers), lanes=lanes)
 
 
+# What V4.1 says of its parts that are not built here: shared compressed entries, guessing layers.
+V41_BEYOND = ("kv_source_layer_ids index_source_layer_ids candidate_source_layer_id candidate_topk_blocks "
+              "candidate_block_size dspark_block_size dspark_noise_token_id dspark_target_layer_ids "
+              "dspark_markov_rank dspark_n_routed_experts dspark_num_experts_per_tok gate_temp "
+              "engram_num_embeddings engram_compressed_vocab_size")  # fmt: skip
+V41_GRID = 32  # numbers of an entry that share a scale
+
+
+def _read_v41(keys: Keys) -> CoreConfig:
+    layers, entry = keys.need("num_hidden_layers"), keys.need("head_dim")
+    keys.asked |= set(V41_BEYOND.split())
+    ratios = keys.need("compress_ratios")[:layers]
+    built = next((number for number, ratio in enumerate(ratios) if ratio), layers)
+    if built < layers:
+        raise InputError(
+            f"{keys.where}: layer {built} and those behind it share compressed entries (CSA2), which is not built; "
+            f"read the first {built} with layers={built}"
+        )
+    keys.asked |= {"rope_scaling", "rope_parameters"}  # of compressed layers alone
+    keys.only("num_key_value_heads", 1)
+    keys.only("gate_temp", 1.0)
+    rotated, inner = keys.need("qk_rope_head_dim"), keys.need("moe_intermediate_size")
+    attention = AttentionConfig(
+        heads=keys.need("num_attention_heads"),
+        entry=entry,
+        rotated=rotated,
+        q_rank=keys.need("q_lora_rank"),
+        groups=keys.need("o_groups"),
+        o_rank=keys.need("o_lora_rank"),
+        window=keys.need("sliding_window"),
+        top_k=keys.need("index_topk"),
+        index_heads=keys.need("index_n_heads"),
+        index_size=keys.need("index_head_dim"),
+        index_rotated=rotated,
+        theta=float(keys.get("rope_theta", 1e4)),
+        far_theta=float(keys.get("compress_rope_theta", 1.6e5)),
+        head_norm=False,
+        grid=V41_GRID,
+    )
+    keys.only("topk_method", "noaux_tc")
+    keys.only("scoring_func", "sqrtsoftplus")
+    keys.only("norm_topk_prob", True)
+    experts = ExpertsConfig(
+        count=keys.need("n_routed_experts"),
+        chosen=keys.need("num_experts_per_tok"),
+        inner=inner,
+        shared_inner=inner * keys.get("n_shared_experts", 1),
+        scale=float(keys.get("routed_scaling_factor", 1.5)),
+        limit=float(keys.get("swiglu_limit", 10.0)),
+    )
+    lanes = LanesConfig(
+        count=keys.get("hc_mult", 4),
+        iterations=keys.get("hc_sinkhorn_iters", 20),
+        eps=float(keys.get("hc_eps", 1e-6)),
+        passes=1,
+    )
+    return _core(keys, attention, experts, ("sliding",) * layers, lanes=lanes, engram=_memory(keys, layers))
+
+
+def _memory(keys: Keys, layers: int) -> EngramConfig | None:
+    pad = keys.get("engram_pad_token_id", keys.get("engram_pad_id", 2))  # both spellings are in use
+    found = EngramConfig(
+        layers=tuple(layer for layer in keys.get("engram_layer_ids", []) if layer < layers),
+        rows=keys.get("engram_vocab_size", 1),
+        width=keys.get("engram_head_dim", 1),
+        heads=keys.get("engram_n_heads", 1),
+        max_order=keys.get("engram_max_ngram_size", 4),
+        pad_id=pad,
+        form="fused",
+    )
+    return found if found.layers else None
+
+
 _READERS: dict[str, Callable[[Keys], CoreConfig]] = {
     "deepseek_v2": _read_v2,
     "deepseek_v3": _read_v3,
     "deepseek_v32": _read_v32,
     "deepseek_v4": _read_v4,
+    "deepseek_v41": _read_v41,
+    "deepseek_v41_text": _read_v41,
     "deepseek_ocr2_text": _read_heads,
 }

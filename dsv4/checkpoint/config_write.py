@@ -5,15 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from dsv4.core.config import AttentionConfig, CoreConfig, HeadsConfig, LatentConfig, YarnConfig
+from dsv4.ops.hashing import prime_sizes
 
 ARCHITECTURES = {"deepseek_v2": "DeepseekV2ForCausalLM", "deepseek_v3": "DeepseekV3ForCausalLM",
-                 "deepseek_v32": "DeepseekV32ForCausalLM", "deepseek_v4": "DeepseekV4ForCausalLM"}  # fmt: skip
+                 "deepseek_v32": "DeepseekV32ForCausalLM", "deepseek_v4": "DeepseekV4ForCausalLM",
+                 "deepseek_v41": "DeepseekV41ForCausalLM"}  # fmt: skip
 FAMILIES = (*ARCHITECTURES, "dsv4")
 
 
 def family(config: CoreConfig) -> str:
     """The released family whose models a configuration describes, or `dsv4` when there is none."""
     part, experts, ours = config.attention, config.experts, "dsv4"
+    if _is_v41(config):
+        return "deepseek_v41"
+    if config.lanes.passes == 1 or getattr(part, "grid", 0) or not getattr(part, "head_norm", True):
+        return ours
     if config.embed_norm or config.engram is not None or config.lanes.mixing != "mhc":
         return ours
     if isinstance(part, AttentionConfig):
@@ -32,6 +38,22 @@ def family(config: CoreConfig) -> str:
             return "deepseek_v32"
         return "deepseek_v3" if set(config.reach) == {"full"} and not part.index_heads else ours
     return ours
+
+
+def _is_v41(config: CoreConfig) -> bool:
+    """Whether a core is made of what V4.1's sliding layers are made of."""
+    part, experts, memory = config.attention, config.experts, config.engram
+    return (
+        isinstance(part, AttentionConfig)
+        and set(config.reach) == {"sliding"}
+        and (part.head_norm, part.grid, config.lanes.passes, config.lanes.mixing) == (False, 32, 1, "mhc")
+        and (memory is None or (memory.form, memory.seed) == ("fused", 0))
+        and experts.limit is not None
+        and (experts.score, experts.hashed, experts.dense) == ("sqrtsoftplus", (), ())
+        and experts.shared_inner % experts.inner == 0
+        and not (config.draft or config.embed_norm or config.tied)
+        and config.lanes.count > 1
+    )
 
 
 def write_config(config: CoreConfig) -> dict[str, Any]:
@@ -60,6 +82,8 @@ def write_config(config: CoreConfig) -> dict[str, Any]:
         "attention_bias": False,
         "num_nextn_predict_layers": config.draft,
     }
+    if kind == "deepseek_v41" and isinstance(config.attention, AttentionConfig):
+        return {**written, **_v41(config, config.attention)}
     if isinstance(config.attention, AttentionConfig):
         return {**written, **_v4(config, config.attention)}
     written["intermediate_size"] = experts.dense_inner or experts.inner
@@ -121,6 +145,28 @@ def _v4(config: CoreConfig, part: AttentionConfig) -> dict[str, Any]:
         "hc_eps": lanes.eps,
         **_length(part.yarn),
     }
+
+
+def _v41(config: CoreConfig, part: AttentionConfig) -> dict[str, Any]:
+    kept = ("num_key_value_heads", "head_dim", "q_lora_rank", "o_groups", "o_lora_rank", "sliding_window", "index_topk",
+            "index_n_heads", "index_head_dim", "compress_rope_theta", "rope_theta", "swiglu_limit", "hc_mult",
+            "hc_sinkhorn_iters", "hc_eps", "max_position_embeddings")  # fmt: skip
+    v4 = _v4(config, part)
+    written = {key: v4[key] for key in kept}
+    written |= {"qk_rope_head_dim": part.rotated, "compress_ratios": [0] * config.layers}
+    memory = config.engram
+    if memory is not None:
+        sizes = prime_sizes(memory.layers, [memory.rows] * memory.orders, memory.heads)
+        written |= {
+            "engram_layer_ids": list(memory.layers),
+            "engram_num_embeddings": [sum(map(sum, sizes[layer])) for layer in memory.layers],
+            "engram_max_ngram_size": memory.max_order,
+            "engram_vocab_size": memory.rows,
+            "engram_n_heads": memory.heads,
+            "engram_head_dim": memory.width,
+            "engram_pad_token_id": memory.pad_id,
+        }
+    return written
 
 
 def _rope(yarn: YarnConfig | None) -> dict[str, Any]:

@@ -89,6 +89,12 @@ V4_LAYER = {
     "experts.router.routes": "ffn.gate.tid2eid",
     "experts.shared_out.weight": "ffn.shared_experts.w2.weight",
 }
+V41_MEMORY = {
+    "engram.table.weight": "engram.embed.weight",
+    "engram.both.weight": "engram.wkv.weight",
+    "engram.key_norm": "engram.k_weight",
+    "engram.lane_norm": "engram.q_weight",
+}
 
 # Other spellings, turned into those above before anything is looked up.
 V3_SPELLINGS = ((r"^(?:model\.language_model\.|language_model\.model\.)", "model."), (r"^language_model\.", ""),
@@ -108,13 +114,14 @@ V4_SPELLINGS = (
 )  # fmt: skip
 
 # Tensors that a folder may hold beside those of the language core.
+V4_LIKE = ("deepseek_v4", "deepseek_v41")
 SEEING = r"^(?:model\.)?(?:sam_model|vision_model|vision_tower|vision|multi_modal_projector|projector|aligner)\.|" \
          r"(?:image_newline|view_sep[ea]rator)$"  # fmt: skip
 
 
 def spelt(name: str, family: str) -> str:
     """A checkpoint's tensor name in the spelling of the tables."""
-    for pattern, instead in V4_SPELLINGS if family == "deepseek_v4" else V3_SPELLINGS:
+    for pattern, instead in V4_SPELLINGS if family in V4_LIKE else V3_SPELLINGS:
         name = re.sub(pattern, instead, name)
     return name
 
@@ -133,11 +140,14 @@ def respelt(names: Iterable[str], family: str) -> dict[str, str]:
 def extra(config: CoreConfig, family: str) -> re.Pattern[str]:
     """Tensors that may be left over: eyes, rotation speeds, guessing layers that are not loaded, and what is tied."""
     patterns = [SEEING, r"rotary_emb\.inv_freq$"]
-    if family == "deepseek_v4":
+    if family in V4_LIKE:
         patterns.append(r"^mtp\.")
     else:
         beyond = rf"^model\.layers\.{config.layers}\."
         patterns.append(rf"{beyond}(?:embed_tokens|shared_head\.head)\." if config.draft else beyond)
+    if family == "deepseek_v41":  # leading layers may be read of a folder that holds all; and what only pictures use
+        later = "|".join(str(layer) for layer in range(config.layers))
+        patterns += [rf"^layers\.(?!(?:{later})\.)", r"\.gate\.bias_vl$", r"^image_(?:start|end|newline)$"]
     if config.tied:
         patterns.append(r"^(?:lm_)?head\.weight$")
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
@@ -145,8 +155,9 @@ def extra(config: CoreConfig, family: str) -> re.Pattern[str]:
 
 def recipe(name: str, config: CoreConfig, family: str) -> Recipe:
     """How our tensor `name` is made of a checkpoint's; InputError for one that the family has no name for."""
-    v4 = family == "deepseek_v4"
+    v4 = family in V4_LIKE
     top, layers = (V4_TOP, V4_LAYER) if v4 else (V3_TOP, V3_LAYER)
+    layers = layers | V41_MEMORY if family == "deepseek_v41" else layers
     if name in top:
         return Recipe(((top[name],),))
     prefix = "layers" if v4 else "model.layers"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dsv4.checkpoint.canonical import of_folder
 from dsv4.checkpoint.config_json import read_config
 from dsv4.checkpoint.config_write import FAMILIES, family, write_config
 from dsv4.checkpoint.names import Recipe, extra, recipe, respelt
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from dsv4.core.model import LanguageCore
 
 SHARD_BYTES = 5_000_000_000
-CANONICAL = "canonical_ids"
+CANONICAL, TABLE = "canonical_ids", "engram.table.weight"
 # What stays float32 whatever the other weights are: small, and summed over or compared.
 ALWAYS_WIDE = ("hyper", "sink", "router.bias", "compressor.place")
 
@@ -34,7 +35,7 @@ ALWAYS_WIDE = ("hyper", "sink", "router.bias", "compressor.place")
 class Folder:
     """A checkpoint folder that was looked into, not read: its configuration and the names of its tensors."""
 
-    def __init__(self, folder: Path | str, *, draft: bool = False) -> None:
+    def __init__(self, folder: Path | str, *, draft: bool = False, layers: int | None = None) -> None:
         self.folder = Path(folder)
         path = self.folder / "config.json"
         if not path.is_file():
@@ -43,7 +44,7 @@ class Folder:
             self.given: dict[str, Any] = json.loads(path.read_text())
         except ValueError as error:
             raise InputError(f"{path} is not JSON: {error}") from error
-        self.config = read_config(self.given, where=str(path))
+        self.config = read_config(self.given, where=str(path), layers=layers)
         self.kind = "dsv4" if self.given.get("model_type") == "dsv4" else family(self.config)
         block = (self.given.get("quantization_config") or {}).get("weight_block_size") or (128, 128)
         self.shards = Shards(self.folder, block=(block[0], block[1]))
@@ -53,12 +54,16 @@ class Folder:
                 raise InputError(f"{folder} holds no layer that guesses a further token (MTP)")
             self.config = replace(self.config, draft=1)
 
-    def tensors(self, shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
-        """Our tensors by name, each read when it is asked for; InputError for names or shapes that do not fit."""
+    def tensors(self, shapes: dict[str, tuple[int, ...]], *, packed: bool = False) -> Iterator[tuple[str, Tensor]]:
+        """Our tensors by name, each read when it is asked for; InputError for names or shapes that do not fit.
+
+        With `packed`, rows of memory that are stored in FP8 come as bytes: codes, then scales.
+        """
         plans = {name: self._plan(name) for name in shapes}
         self._check(plans)
         for name, plan in plans.items():
-            yield name, self._made(name, plan, shapes[name])
+            rows = self._packed_rows(name, plan, shapes[name]) if packed else None
+            yield name, self._made(name, plan, shapes[name]) if rows is None else rows
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """One of our tensors."""
@@ -75,8 +80,33 @@ class Folder:
         return read[0] if len(read) == 1 else torch.cat(read)
 
     def canonical_ids(self) -> Tensor | None:
-        """The canonical id of every token, where the folder has them."""
-        return self.shards.read(CANONICAL) if CANONICAL in self.names else None
+        """The canonical id of every token, where the folder has them or they follow from its tokenizer."""
+        import torch
+
+        if CANONICAL in self.names:
+            return self.shards.read(CANONICAL)
+        if self.kind == "dsv4" or self.config.engram is None:
+            return None
+        expected = {**self.given, **self.given.get("text_config", {})}.get("engram_compressed_vocab_size")
+        return torch.tensor(of_folder(self.folder, vocabulary=self.config.vocab_size, expected=expected))
+
+    def _packed_rows(self, name: str, plan: Recipe, shape: tuple[int, ...]) -> Tensor | None:
+        from dsv4.core.memory import row_form
+
+        if not name.endswith(TABLE):
+            return None
+        source = plan.rows[0][0]
+        found = self.shards.coded(self.names[source])
+        if found is None:
+            whole = self.shards.shape(self.names[source]) == (shape[0], row_form(shape[1]).bytes)
+            return self.shards.read(self.names[source]) if self.kind == "dsv4" and whole else None
+        try:
+            bytes_RY = row_form(shape[1]).join(*found)
+        except ValueError as error:
+            raise InputError(f"{self.folder}: {source}: {error}") from error
+        if bytes_RY.shape[0] != shape[0]:
+            raise InputError(f"{self.folder}: {source} has {bytes_RY.shape[0]} rows, the hashes need {shape[0]}")
+        return bytes_RY
 
     def _plan(self, name: str) -> Recipe:
         if self.kind == "dsv4":
@@ -119,24 +149,30 @@ class Folder:
 
 
 def load_core(
-    folder: Path | str, *, dtype: torch.dtype | None = None, device: torch.device | str = "cpu", draft: bool = False
+    folder: Path | str,
+    *,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    draft: bool = False,
+    layers: int | None = None,
 ) -> LanguageCore:
     """The language core that a folder holds, for use. InputError says what does not fit.
 
     dtype: of the weights; by default that of the folder's config, float32 without one. draft: also load the layer that
-    guesses a further token, where there is one.
+    guesses a further token, where there is one. layers: load so many leading layers alone. Memory that is stored in
+    FP8 stays so.
     """
     import torch
 
-    source = Folder(folder, draft=draft)
+    source = Folder(folder, draft=draft, layers=layers)
     dtype = dtype or _stored_dtype(source.given)
     core = _empty(source.config, source.canonical_ids())
     state = core.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    for name, tensor in source.tensors(shapes):
+    for name, tensor in source.tensors(shapes, packed=True):
         if tensor.is_floating_point():
             tensor = tensor.to(torch.float32 if any(part in name for part in ALWAYS_WIDE) else dtype)
-        else:
+        elif not name.endswith(TABLE):
             tensor = tensor.long()
         _put(core, name, tensor.to(device))
     core.canonical_ids = core.canonical_ids.to(device)
@@ -153,14 +189,24 @@ def save_core(core: LanguageCore, folder: Path | str, *, shard_bytes: int = SHAR
 
 
 def convert(
-    source: Path | str, out: Path | str, *, to: str, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
+    source: Path | str,
+    out: Path | str,
+    *,
+    to: str | None = None,
+    dtype: torch.dtype | None = None,
+    layers: int | None = None,
+    shard_bytes: int = SHARD_BYTES,
 ) -> int:
-    """Copy a checkpoint tensor by tensor, to the names of `to` (a family, or dsv4); returns bytes of weights."""
+    """Copy a checkpoint tensor by tensor, to the names of `to` (a family, or dsv4); returns bytes of weights.
+
+    to: by default the source's own family. layers: copy so many leading layers alone.
+    """
     import torch
 
-    if to not in FAMILIES:
+    if to is not None and to not in FAMILIES:
         raise unknown("family", to, FAMILIES)
-    given = Folder(source)
+    given = Folder(source, layers=layers)
+    to = to or family(given.config)
     if to not in ("dsv4", family(given.config)):
         raise InputError(f"{source} is of kind {family(given.config)}, so it cannot be written as {to}, only as dsv4")
     if Path(source).resolve() == Path(out).resolve():
@@ -170,7 +216,7 @@ def convert(
     shapes = {name: tuple(tensor.shape) for name, tensor in core.state_dict().items()}
 
     def cast() -> Iterator[tuple[str, Tensor]]:
-        for name, tensor in given.tensors(shapes):
+        for name, tensor in given.tensors(shapes, packed=True):
             wide = any(part in name for part in ALWAYS_WIDE)
             yield name, tensor.to(torch.float32 if wide else dtype) if tensor.is_floating_point() else tensor
 
@@ -184,11 +230,18 @@ def convert(
 
 
 def _renamed(tensors: Any, config: CoreConfig, kind: str) -> Iterator[tuple[str, Tensor]]:
+    from dsv4.core.memory import row_form
+
     for name, tensor in tensors:
         if kind == "dsv4" or name == CANONICAL:
             yield name, tensor
             continue
         plan = recipe(name, config, kind)
+        if name.endswith(TABLE) and not tensor.is_floating_point():
+            assert config.engram is not None
+            source, parts = plan.rows[0][0], row_form(config.engram.width).part(tensor)
+            yield from zip((source, source.replace(".weight", ".scale")), parts, strict=True)
+            continue
         rows = tensor.unbind(0) if plan.stacked else (tensor.flatten(0, 1) if name.endswith("out_groups") else tensor,)
         for parts, row in zip(plan.rows, rows, strict=True):
             yield from zip(parts, row.chunk(len(parts)), strict=True)
@@ -196,7 +249,7 @@ def _renamed(tensors: Any, config: CoreConfig, kind: str) -> Iterator[tuple[str,
 
 def _with_ids(tensors: Iterator[tuple[str, Tensor]], core: LanguageCore, kind: str) -> Iterator[tuple[str, Tensor]]:
     yield from tensors
-    if kind == "dsv4":
+    if kind == "dsv4" or core.config.engram is not None:
         yield CANONICAL, core.canonical_ids
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 INDEX = "model.safetensors.index.json"
+ROW_COLUMNS = 32  # numbers of a row of memory that share a scale
 SCALES = ("weight_scale_inv", "scale")  # what the scales of `….weight` are called: by V3, by V4
 PACKED = ("_packed", "_scale", "_shape")  # what a weight of compressed-tensors' pack-quantized format is stored as
 
@@ -51,7 +52,8 @@ class Shards:
         scales = self._file(scale).get_tensor(scale)
         try:
             if tensor.is_floating_point():
-                return open_blocks(tensor, scales, block=self.block)
+                by_row = scales.shape[0] == tensor.shape[0] and self.block[0] > 1 and tensor.shape[0] > 1
+                return open_blocks(tensor, scales, block=(1, ROW_COLUMNS) if by_row else self.block)
             return open_four_bits(tensor, scales)
         except ValueError as error:
             raise InputError(f"{self.folder}: {name}: {error}") from error
@@ -74,6 +76,14 @@ class Shards:
             return open_packed(*self.codes(name), self.shape(name))
         except ValueError as error:
             raise InputError(f"{self.folder}: {name}: {error}") from error
+
+    def coded(self, name: str) -> tuple[Tensor, Tensor] | None:
+        """Codes and scales as they lie, of a tensor in eight bits whose rows have scales of their own."""
+        scale = self._scales.get(name)
+        if scale is None:
+            return None
+        codes, scales = self._file(name).get_tensor(name), self._file(scale).get_tensor(scale)
+        return (codes, scales) if codes.element_size() == scales.element_size() == 1 else None
 
     def _file(self, name: str) -> Any:
         from safetensors import safe_open

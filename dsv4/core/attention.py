@@ -15,6 +15,7 @@ from dsv4.core.frame import Frame, Turn
 from dsv4.core.indexer import Indexer
 from dsv4.core.reading import EntryAttention
 from dsv4.ops import attend as ops
+from dsv4.ops.fp8 import on_grid
 from dsv4.ops.linear import Linear, linear
 from dsv4.ops.norm import RMSNorm, rms_norm
 from dsv4.ops.rotary import rotate
@@ -30,6 +31,7 @@ class SharedAttention(EntryAttention):
         window = part.window if reach not in ("full", "sparse") else None
         super().__init__(layer=layer, reach=reach, window=window, top_k=part.top_k, scale=None, value=None)
         self.heads, self.groups, self.eps = part.heads, part.groups, config.norm_eps
+        self.head_norm, self.grid = part.head_norm, part.grid
         self.query_down = Linear(config.hidden, part.q_rank)
         self.query_norm = RMSNorm(part.q_rank, eps=config.norm_eps)
         self.query_up = Linear(part.q_rank, part.heads * part.entry)
@@ -44,9 +46,11 @@ class SharedAttention(EntryAttention):
         """Output [B, T, W], and the indexer's loss where the frame asks for it."""
         turn = self._turn(frame)
         latent_BTR = self.query_norm(self.query_down(x_BTW))
-        q_BTHD = rms_norm(self.query_up(latent_BTR).unflatten(-1, (self.heads, -1)), eps=self.eps)
+        q_BTHD = self.query_up(latent_BTR).unflatten(-1, (self.heads, -1))
+        q_BTHD = rms_norm(q_BTHD, eps=self.eps) if self.head_norm else q_BTHD
         q_BTHD = rotate(q_BTHD, turn.cos_BT1P, turn.sin_BT1P)
         new_BTD = rotate(self.entry_norm(self.entry(x_BTW)), turn.cos_BT1P[:, :, 0], turn.sin_BT1P[:, :, 0])
+        new_BTD = on_grid(new_BTD, self.grid) if self.grid else new_BTD
         out_BTHD, loss = self._read(x_BTW, latent_BTR, q_BTHD, new_BTD, frame)
         return self._project(rotate(out_BTHD, turn.cos_BT1P, -turn.sin_BT1P)), loss
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from dsv4.core.config import COMPRESSED, AttentionConfig, CoreConfig, LatentConfig
-from dsv4.core.rows import Readable, Ring, Rows
+from dsv4.core.rows import IndexKeys, Readable, Ring, Rows
 from dsv4.ops.fp8 import RowFormat
+from dsv4.ops.select import eight_bits
 
-FORMATS = ("plain", "fp8")
+FORMATS, KEYS = ("plain", "fp8"), ("plain", "int8")
 NOISE_ROWS = 65_536  # made at a time
 
 
@@ -26,7 +27,8 @@ class Cache:
     Sliding layers keep a ring of their window, compressed layers also an entry for every few tokens. A forward pass
     with a cache appends to it; `length` is what it holds. `fork()` gives an independent copy, which is also a snapshot:
     keep it, and go on from it later, or `restore` it. `truncate` takes back up to `rewind` tokens where there are
-    rings, and any number elsewhere. `rows='fp8'` packs entries (584 or 656 bytes for 512 numbers).
+    rings, and any number elsewhere. `rows='fp8'` packs entries (584 or 656 bytes for 512 numbers); `index_keys='int8'`
+    keeps keys of the indexer of sparse layers as int8 codes with one scale each.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Cache:
         device: torch.device | str,
         rows: str = "plain",
         rewind: int = 0,
+        index_keys: str = "plain",
     ) -> None:
         if batch < 1 or capacity < 1:
             raise ValueError(f"a cache needs a batch and a capacity of at least 1, got {batch} and {capacity}")
@@ -54,8 +57,16 @@ class Cache:
         self._entries = [
             self._room(ring_size if ring else capacity, attention.entry, ring=ring, packed=True) for ring in self.ring
         ]
+        if index_keys not in KEYS:
+            raise ValueError(f"unknown index_keys '{index_keys}', allowed: {', '.join(KEYS)}")
+        codes = dtype if index_keys == "plain" else torch.int8
         self._index_keys = [
-            self._room(capacity, attention.index_size) if reach == "sparse" else None for reach in config.reach
+            Rows(batch, capacity, attention.index_size, dtype=codes, device=device) if reach == "sparse" else None
+            for reach in config.reach
+        ]
+        self._index_scales = [
+            Rows(batch, capacity, 1, dtype=torch.float32, device=device) if rows_ and codes == torch.int8 else None
+            for rows_ in self._index_keys
         ]
         self._pending: dict[tuple[int, str], Ring] = {}
         self._windows: dict[tuple[int, str], Rows] = {}
@@ -67,7 +78,8 @@ class Cache:
             self._memory_ids = torch.zeros(batch, capacity, dtype=torch.long, device=device)
             back = (config.engram.kernel - 1) * config.engram.max_order + rewind
             shape = (batch, back, config.lanes.count, config.hidden)
-            self._tails = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in config.engram.layers}
+            convolved = config.engram.layers if config.engram.form == "paper" else ()
+            self._tails = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in convolved}
 
     def _room(self, size: int, width: int, *, ring: bool = False, packed: bool = False) -> Rows:
         form = self._form if packed else None
@@ -92,7 +104,8 @@ class Cache:
     def nbytes(self) -> int:
         """Bytes that are allocated."""
         kept = [*self._entries, *self._pending.values(), *self._windows.values()]
-        tensors = [rows.kept_BSD for rows in (*kept, *filter(None, self._index_keys))]
+        kept += [rows for rows in (*self._index_keys, *self._index_scales) if rows is not None]
+        tensors = [rows.kept_BSD for rows in kept]
         tensors += [*self._tails.values(), *([] if self._memory_ids is None else [self._memory_ids])]
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
@@ -138,14 +151,19 @@ class Cache:
         behind = min(start, self.window - 1)
         return Readable(rows.extend(new_BTD, start, behind), first=start - behind, stop=start + T)
 
-    def append_index_keys(self, layer: int, new_BTC: Tensor) -> Tensor:
+    def append_index_keys(self, layer: int, new_BTC: Tensor) -> IndexKeys:
         """Keep the new index keys and return all of them, the new ones included."""
-        rows = self._index_keys[layer]
+        rows, scales = self._index_keys[layer], self._index_scales[layer]
         if rows is None:
             raise ValueError(f"layer {layer} has no indexer")
-        stop = self.length + new_BTC.shape[1]
-        rows.put(slice(self.length, stop), new_BTC)
-        return rows.get(slice(0, stop))
+        start, stop = self.length, self.length + new_BTC.shape[1]
+        if scales is None:
+            rows.put(slice(start, stop), new_BTC)
+            return IndexKeys(rows.get(slice(0, stop)))
+        codes_BTC, scale_BT1 = eight_bits(new_BTC)
+        rows.put(slice(start, stop), codes_BTC)
+        scales.put(slice(start, stop), scale_BT1)
+        return IndexKeys(rows.get(slice(0, stop)), scales.get(slice(0, stop))[..., 0])
 
     def append_projected(self, layer: int, name: str, new_BTC: Tensor, *, ratio: int, lead: int) -> Tensor | None:
         """Keep what new tokens give to windows of `ratio`; return the tokens of the windows that are now full.
@@ -189,11 +207,14 @@ class Cache:
     def fill_with_noise(self, length: int) -> None:
         """Hold `length` tokens of noise, as if they had been read: for measuring at lengths that take long to read."""
         self.check(self.batch, length - self.length)
+        for scales in filter(None, self._index_scales):
+            scales.kept_BSD.fill_(3 / 127)
         for rows in (*self._entries, *filter(None, self._index_keys), *self._pending.values(), *self._windows.values()):
             for start in range(0, rows.size, NOISE_ROWS):
                 place = slice(start, min(rows.size, start + NOISE_ROWS))
                 shape = (self.batch, place.stop - start, rows.width)
-                rows.put(place, torch.randn(shape, dtype=torch.float32, device=rows.kept_BSD.device))
+                noise = torch.randn(shape, dtype=torch.float32, device=rows.kept_BSD.device)
+                rows.put(place, noise if rows.dtype != torch.int8 else (noise * (127 / 3)).clamp_(-127, 127))
         self.length = self._highest = length
 
     def fork(self) -> Self:
@@ -209,6 +230,7 @@ class Cache:
         self.length, self._highest = snapshot.length, snapshot._highest
         self._entries = [rows.clone() for rows in snapshot._entries]
         self._index_keys = [None if rows is None else rows.clone() for rows in snapshot._index_keys]
+        self._index_scales = [None if rows is None else rows.clone() for rows in snapshot._index_scales]
         self._pending = {key: rows.clone() for key, rows in snapshot._pending.items()}
         self._windows = {key: rows.clone() for key, rows in snapshot._windows.items()}
         self._memory_ids = None if snapshot._memory_ids is None else snapshot._memory_ids.clone()

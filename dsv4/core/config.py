@@ -18,6 +18,7 @@ COMPRESSED = ("compressed_sparse", "heavily_compressed")
 REACHES = ("full", "sparse", "sliding", *COMPRESSED)
 SCORES = ("sqrtsoftplus", "sigmoid", "softmax")
 MIXINGS = ("mhc", "hyper")
+FORMS = ("paper", "fused")
 
 
 def _from_dict(kind: type, given: Mapping[str, Any], where: str) -> Any:
@@ -129,6 +130,8 @@ class AttentionConfig:
     heavy: int = 128  # the same for `heavily_compressed` reach
     far_theta: float = 1.6e5
     yarn: YarnConfig | None = None
+    head_norm: bool = True  # query heads are normalised, without a weight (V4); V4.1 leaves it out
+    grid: int = 0  # numbers of an entry that share a scale where entries are rounded to FP8, as V4.1 does; 0: not
     kind: str = "shared"
 
     REACHES: ClassVar[tuple[str, ...]] = REACHES
@@ -257,21 +260,31 @@ class ExpertsConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LanesConfig:
-    """Residual lanes; one lane is a plain residual stream. `mixing` is `mhc` (constrained) or `hyper` (free)."""
+    """Residual lanes; one lane is a plain residual stream. `mixing` is `mhc` (constrained) or `hyper` (free).
+
+    With two passes a site reads by weights made from the lanes as they are; with a single one (V4.1) by those that the
+    site before made, the first site reads lane 0, and the last weights also make the one stream for the head.
+    """
 
     count: int = 2
     iterations: int = 20
     eps: float = 1e-6
     mixing: str = "mhc"
+    passes: int = 2
 
     def __post_init__(self) -> None:
         _positive(self, "count", "iterations")
         _one_of("mixing", self.mixing, MIXINGS)
+        if self.passes not in (1, 2):
+            raise ValueError(f"LanesConfig.passes must be 1 or 2, got {self.passes!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngramConfig:
-    """Memory of hashed n-grams: orders 2 to `max_order`, `heads` tables of at least `rows` rows for each order."""
+    """Memory of hashed n-grams: orders 2 to `max_order`, `heads` tables of at least `rows` rows for each order.
+
+    `form` is `paper` (a key projection a lane and a short convolution) or `fused` (V4.1: one projection, none).
+    """
 
     layers: tuple[int, ...]
     rows: int
@@ -281,9 +294,11 @@ class EngramConfig:
     kernel: int = 4
     pad_id: int = 0  # the token that stands before the start of a document
     seed: int = 0
+    form: str = "paper"
 
     def __post_init__(self) -> None:
         _positive(self, "rows", "width", "heads", "kernel")
+        _one_of("form of memory", self.form, FORMS)
         if self.max_order < 2:
             raise ValueError(f"max_order must be at least 2, got {self.max_order}")
 

@@ -32,7 +32,8 @@ def draft_config(config: CoreConfig) -> CoreConfig:
     """The one-layer configuration of the guessing block: as the last layer, but sliding beside shared entries."""
     reach = "sliding" if config.attention.kind == "shared" else config.reach[-1]
     experts = replace(config.experts, hashed=(), dense=())
-    return replace(config, reach=(reach,), experts=experts, engram=None, draft=0)
+    lanes = replace(config.lanes, passes=2)
+    return replace(config, reach=(reach,), experts=experts, lanes=lanes, engram=None, draft=0)
 
 
 class Draft(nn.Module):

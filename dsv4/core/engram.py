@@ -2,7 +2,8 @@
 
 Shape letters: B batch, T tokens, N lanes, W hidden, O orders, R rows a token, D row width, M numbers read a token.
 Source: arXiv 2601.07372 and its official demonstration: one key projection a lane, one shared value, a gate from the
-agreement of lane and key, then a short causal convolution that starts as zero.
+agreement of lane and key, then a short causal convolution that starts as zero. V4.1's form has one projection for all
+keys and the value, and no convolution; order of operations as in NeMo Automodel's deepseek_v41.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Engram(nn.Module):
     def forward(self, x_BTNW: Tensor, shifts: list[Tensor], frame: Frame) -> Tensor:
         """What to add to the lanes [B, T, N, W]; `shifts` are the memory ids 0, 1, … places back."""
         rows_BTR, open_BTO = ngram_rows(shifts, self.multipliers, self.primes)
-        found_BTRD = self.table(rows_BTR).to(x_BTNW.dtype)
+        found_BTRD = fetched(self, rows_BTR, frame).to(x_BTNW.dtype)
         open_BTR = open_BTO.repeat_interleave(self.part.heads, -1)
         read_BTM = (found_BTRD * open_BTR[..., None].to(x_BTNW.dtype)).flatten(-2)
         lanes, hidden = self.conv_norm.shape
@@ -78,3 +79,48 @@ class Engram(nn.Module):
                 piece_BTNW = piece_BTNW * same_segment(frame.segments_BT, ago)[:, :, None, None].to(piece_BTNW.dtype)
             total_BTNW = total_BTNW + piece_BTNW
         return F.silu(total_BTNW) * open_BT[:, :, None, None].to(total_BTNW.dtype)
+
+
+class FusedEngram(nn.Module):
+    """One layer's memory as V4.1 has it; closed places stop look-backs (`ops.hashing.blocked`) instead of n-grams."""
+
+    def __init__(self, config: CoreConfig, layer: int, *, vocabulary: int) -> None:
+        super().__init__()
+        part = config.engram
+        assert part is not None
+        self.layer, self.part, self.eps = layer, part, config.norm_eps
+        self.primes = prime_sizes(part.layers, [part.rows] * part.orders, part.heads)[layer]
+        self.multipliers = multipliers(layer, count=part.max_order, vocabulary=vocabulary, seed=part.seed)
+        self.lanes = config.lanes.count
+        self.table = MemoryTable(sum(map(sum, self.primes)), part.width)
+        self.both = Linear(part.read, config.hidden * (self.lanes + 1))  # a key for each lane, then the value
+        self.key_norm = nn.Parameter(torch.ones(self.lanes, config.hidden))
+        self.lane_norm = nn.Parameter(torch.ones(self.lanes, config.hidden))
+
+    def forward(self, x_BTNW: Tensor, shifts: list[Tensor], frame: Frame) -> Tensor:
+        """What to add to the lanes [B, T, N, W]; `shifts` are the memory ids 0, 1, … places back."""
+        rows_BTR, _ = ngram_rows(shifts, self.multipliers, self.primes)
+        found_BTRD = fetched(self, rows_BTR, frame).to(x_BTNW.dtype)
+        both = self.both(found_BTRD.flatten(-2)).unflatten(-1, (self.lanes + 1, -1))
+        key_BTNW, value_BT1W, lane_BTNW = wide(both[..., :-1, :]), wide(both[..., -1:, :]), wide(x_BTNW)
+        weights_NW = wide(self.key_norm) * wide(self.lane_norm)
+        scale_BTN = torch.rsqrt(lane_BTNW.square().mean(-1) + self.eps) * torch.rsqrt(
+            key_BTNW.square().mean(-1) + self.eps
+        )
+        agree_BTN = (lane_BTNW * weights_NW * key_BTNW).sum(-1) * scale_BTN * lane_BTNW.shape[-1] ** -0.5
+        gate_BTN = torch.sigmoid(torch.copysign(agree_BTN.abs().clamp_min(1e-6).sqrt(), agree_BTN))
+        gate_BTN = gate_BTN * (shifts[0] >= 0)[..., None]
+        return (gate_BTN[..., None] * value_BT1W).to(x_BTNW.dtype)
+
+
+def prefetch(module: Engram | FusedEngram, shifts: list[Tensor], frame: Frame) -> None:
+    """Begin to fetch the rows that a layer will read, where they lie elsewhere; the layer takes them from the frame."""
+    if module.table.away and not torch.is_grad_enabled():
+        rows_BTR, _ = ngram_rows(shifts, module.multipliers, module.primes)
+        frame.coming[module.layer] = module.table.start(rows_BTR)
+
+
+def fetched(module: Engram | FusedEngram, rows_BTR: Tensor, frame: Frame) -> Tensor:
+    """Rows [B, T, R, D], those under way if there are any."""
+    coming = frame.coming.pop(module.layer, None) if frame.coming else None
+    return module.table(rows_BTR) if coming is None else coming.result()

@@ -17,6 +17,8 @@ from dsv4.ops.rotary import angles, turned_by, yarn_speeds
 from dsv4.ops.visible import flex_mask
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from torch.nn.attention.flex_attention import BlockMask
 
 FLEX_FROM = 256  # shorter rows are quicker with plain products
@@ -45,6 +47,7 @@ class Frame:
     sparse: bool
     index_loss: str | None  # None, `all` (over every seen entry) or `chosen` (over the selected ones)
     flex: dict[str, BlockMask] = field(default_factory=dict)
+    coming: dict[int, Future[Tensor]] = field(default_factory=dict)  # rows of memory under way, by layer
 
 
 def make_frame(

@@ -1,8 +1,9 @@
-"""Residual lanes with manifold-constrained mixing (mHC), two-pass form, and with free mixing for comparison.
+"""Residual lanes with manifold-constrained mixing (mHC), in two passes or one, and with free mixing for comparison.
 
 Shape letters: B batch, T tokens, N lanes, W hidden, M mixing numbers = N (2 + N).
 Source: arXiv 2512.24880 and the V4 release: rows of `fn` are [pre | post | comb]; `comb` passes Sinkhorn and is applied
-transposed; the division by the norm comes after the product. Free mixing is that of Hyper-Connections
+transposed; the division by the norm comes after the product. In V4.1 (single pass) a site reads by the `pre` of the
+site before, so that mixing weights and what they mix are read at once. Free mixing is that of Hyper-Connections
 (arXiv 2409.19606): tanh(product) · scale + base for all three, with mHC's projection over all lanes at once.
 """
 
@@ -38,6 +39,11 @@ class HyperLanes(nn.Module):
 
     def read(self, x_BTNW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the site works on [B, T, W], and the `post` [B, T, N] and `comb` [B, T, N, N] for `write`."""
+        pre_BTN, post_BTN, comb_BTNN = self.mix(x_BTNW)
+        return collapse(x_BTNW, pre_BTN), post_BTN, comb_BTNN
+
+    def mix(self, x_BTNW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`pre` [B, T, N], by which the lanes make what this site (in one pass: the next) works on, `post`, `comb`."""
         N = self.lanes
         mixes_BTM = self._mixes(x_BTNW)
         base_M, scale_3 = wide(self.base), wide(self.scale)
@@ -45,12 +51,12 @@ class HyperLanes(nn.Module):
             scale_M = torch.cat([one.expand(size) for one, size in zip(scale_3, (N, N, N * N), strict=True)])
             mixes_BTM = torch.tanh(mixes_BTM) * scale_M + base_M
             pre_BTN, post_BTN, free_BTM = mixes_BTM.split([N, N, N * N], -1)
-            return _collapse(x_BTNW, pre_BTN), post_BTN, free_BTM.unflatten(-1, (N, N))
+            return pre_BTN, post_BTN, free_BTM.unflatten(-1, (N, N))
         pre_BTN = torch.sigmoid(mixes_BTM[..., :N] * scale_3[0] + base_M[:N]) + self.eps
         post_BTN = 2 * torch.sigmoid(mixes_BTM[..., N : 2 * N] * scale_3[1] + base_M[N : 2 * N])
         logits_BTNN = (mixes_BTM[..., 2 * N :] * scale_3[2] + base_M[2 * N :]).unflatten(-1, (N, N))
         comb_BTNN = ops.sinkhorn(logits_BTNN, iterations=self.iterations, eps=self.eps)
-        return _collapse(x_BTNW, pre_BTN), post_BTN, comb_BTNN
+        return pre_BTN, post_BTN, comb_BTNN
 
     def write(self, x_BTNW: Tensor, y_BTW: Tensor, post_BTN: Tensor, comb_BTNN: Tensor) -> Tensor:
         """Lane k becomes post_k · y + Σ_j comb[j, k] · x_j."""
@@ -81,7 +87,7 @@ class HyperOut(nn.Module):
         flat = x_BTNW.flatten(-2)
         scale_BT1 = torch.rsqrt(wide(flat).square().mean(-1, keepdim=True) + self.norm_eps)
         mixes_BTN = wide(_projected(flat, self.fn)) * scale_BT1
-        return _collapse(x_BTNW, torch.sigmoid(mixes_BTN * wide(self.scale) + wide(self.base)) + self.eps)
+        return collapse(x_BTNW, torch.sigmoid(mixes_BTN * wide(self.scale) + wide(self.base)) + self.eps)
 
 
 def _projected(flat: Tensor, fn: Tensor) -> Tensor:
@@ -90,7 +96,15 @@ def _projected(flat: Tensor, fn: Tensor) -> Tensor:
     return linear(flat.to(fn.dtype) if mixed else flat, fn)
 
 
-def _collapse(x_BTNW: Tensor, pre_BTN: Tensor) -> Tensor:
+def first_lane(x_BTNW: Tensor) -> Tensor:
+    """The weights [B, T, N] by which the first site of a single pass reads: lane 0 alone."""
+    pre_BTN = torch.zeros(x_BTNW.shape[:-1], dtype=wide(x_BTNW).dtype, device=x_BTNW.device)
+    pre_BTN[..., 0] = 1
+    return pre_BTN
+
+
+def collapse(x_BTNW: Tensor, pre_BTN: Tensor) -> Tensor:
+    """The lanes as one stream: Σ_n pre_n · x_n, [B, T, W]."""
     out_BTW = pre_BTN[..., 0, None] * x_BTNW[:, :, 0]
     for lane in range(1, x_BTNW.shape[2]):
         out_BTW = out_BTW + pre_BTN[..., lane, None] * x_BTNW[:, :, lane]

@@ -1,11 +1,16 @@
-"""Where the rows of Engram lie: on the device, in host memory, or in a file mapped into memory.
+"""Where the rows of Engram lie: on the device, in host memory, or in a file mapped into memory; plain or in FP8.
 
-Shape letters: R rows, D row width.
+Shape letters: R rows, D row width, Y bytes a row.
+Source: V4.1 stores 256 numbers as e4m3 codes with a power-of-two scale for 32 of them, 264 bytes a row. Which rows a
+token reads is known from ids alone, so rows that lie elsewhere are fetched while earlier blocks compute (arXiv
+2601.07372 §2.4).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +18,89 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dsv4.ops.fp8 import RowFormat
+
 HOMES = ("device", "host", "mapped")
+ROWS = ("plain", "fp8")
+TILE = 32  # numbers of a row that share a scale
+PACK_ROWS = 65_536  # at a time
+
+
+def row_form(width: int) -> RowFormat:
+    """How a row of `width` numbers lies in FP8."""
+    return RowFormat(plain=width, rotated=0, tile=TILE, wide_scales=False)
+
+
+@cache
+def _reader() -> ThreadPoolExecutor:
+    """One thread for all tables: rows are wanted in the order in which they are asked for."""
+    return ThreadPoolExecutor(1, thread_name_prefix="engram")
 
 
 class MemoryTable(nn.Module):
-    """An embedding table that need not live where it is used; the three homes read the same numbers."""
+    """An embedding table that need not live where it is used; the three homes read the same numbers.
+
+    Rows in FP8 are bytes (codes, then scales) and cannot be trained.
+    """
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(rows, width) * 0.02)
         self.home = "device"
+        self.form = row_form(width)
+
+    @property
+    def packed(self) -> bool:
+        """Whether rows are in FP8."""
+        return self.weight.dtype == torch.uint8
+
+    @property
+    def away(self) -> bool:
+        """Whether rows may take a while to come: from a file, or from host memory to another device."""
+        return self.home == "mapped" or (self.home == "host" and torch.cuda.is_available())
 
     def forward(self, rows_BTR: Tensor) -> Tensor:
-        """Rows [B, T, R, D] on the device of the indices."""
+        """Rows [B, T, R, D] on the device of the indices; those in FP8 come as bfloat16, which holds them exactly."""
         if self.weight.device == rows_BTR.device:
-            return F.embedding(rows_BTR, self.weight)
+            return self._opened(F.embedding(rows_BTR, self.weight))
         found = F.embedding(rows_BTR.to(self.weight.device), self.weight)
-        return found.to(rows_BTR.device, non_blocking=True)
+        return self._opened(found.to(rows_BTR.device, non_blocking=True))
+
+    def start(self, rows_BTR: Tensor) -> Future[Tensor]:
+        """Begin to fetch these rows; the result is what `forward` gives. The caller goes on meanwhile."""
+        if rows_BTR.device == self.weight.device:
+            return _reader().submit(self._read, rows_BTR)
+        # Copied to the host here, where the ids are at hand, so that the thread waits for nothing on the device.
+        return _reader().submit(self._send, rows_BTR.to(self.weight.device), rows_BTR.device)
+
+    @torch.no_grad()
+    def _read(self, rows_BTR: Tensor) -> Tensor:
+        return self(rows_BTR)
+
+    @torch.no_grad()
+    def _send(self, rows_BTR: Tensor, device: torch.device) -> Tensor:
+        """Rows through pinned memory, on a stream of their own, so that the copy runs beside the blocks."""
+        found = F.embedding(rows_BTR, self.weight)
+        if device.type != "cuda":
+            return self._opened(found.to(device))
+        stream = torch.cuda.Stream(device)
+        with torch.cuda.stream(stream):
+            sent = self._opened(found.pin_memory().to(device, non_blocking=True))
+        stream.synchronize()
+        return sent
+
+    def _opened(self, found: Tensor) -> Tensor:
+        return self.form.unpack(found, torch.bfloat16) if self.packed else found
+
+    def pack(self) -> None:
+        """Turn rows into FP8 for good; nothing to do where they are."""
+        if self.packed:
+            return
+        data_RD = self.weight.detach()
+        bytes_RY = torch.empty(data_RD.shape[0], self.form.bytes, dtype=torch.uint8, device=data_RD.device)
+        for start in range(0, data_RD.shape[0], PACK_ROWS):
+            bytes_RY[start : start + PACK_ROWS] = self.form.pack(data_RD[start : start + PACK_ROWS])
+        self.weight = nn.Parameter(bytes_RY, requires_grad=False)
 
     def place(self, home: str, *, device: torch.device, file: Path | None = None) -> None:
         """Move the rows; `mapped` writes them to `file` first and can not be trained. ValueError for other homes."""

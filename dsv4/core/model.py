@@ -21,12 +21,13 @@ from dsv4.core.block import Block
 from dsv4.core.cache import Cache
 from dsv4.core.config import COMPRESSED, CoreConfig
 from dsv4.core.draft import Draft
-from dsv4.core.engram import Engram
+from dsv4.core.engram import Engram, FusedEngram, prefetch
 from dsv4.core.frame import Frame, make_frame
-from dsv4.core.hyper import HyperOut
+from dsv4.core.hyper import HyperOut, collapse, first_lane
+from dsv4.core.memory import ROWS
 from dsv4.core.moe import Experts
 from dsv4.core.step import Turns, applies, block_step, can_step
-from dsv4.ops.hashing import DEAD, shifted
+from dsv4.ops.hashing import DEAD, blocked, shifted
 from dsv4.ops.linear import Linear, linear
 from dsv4.ops.loss import cross_entropy
 from dsv4.ops.norm import RMSNorm, rms_norm
@@ -70,7 +71,8 @@ class LanguageCore(nn.Module):
             self.pad_id = int(canonical_ids[config.engram.pad_id])
         self.embedding = nn.Embedding(config.vocab_size, config.hidden)
         self.blocks = nn.ModuleList(Block(config, layer, vocabulary=vocabulary) for layer in range(config.layers))
-        self.hyper_out = HyperOut(config) if config.lanes.count > 1 else None
+        self.single_pass = config.lanes.count > 1 and config.lanes.passes == 1
+        self.hyper_out = HyperOut(config) if config.lanes.count > 1 and not self.single_pass else None
         self.out_norm = RMSNorm(config.hidden, eps=config.norm_eps)
         self.head = None if config.tied else Linear(config.hidden, config.vocab_size)
         self.draft = Draft(config) if config.draft else None
@@ -100,9 +102,10 @@ class LanguageCore(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str = "cpu",
         draft: bool = False,
+        layers: int | None = None,
     ) -> LanguageCore:
         """The core in a folder that transformers, DeepSeek or `save_pretrained` wrote; see `checkpoint.pretrained`."""
-        return _checkpoints().load_core(folder, dtype=dtype, device=device, draft=draft)
+        return _checkpoints().load_core(folder, dtype=dtype, device=device, draft=draft, layers=layers)
 
     def save_pretrained(self, folder: Path | str) -> int:
         """Write config.json and safetensors in the names of the released family, ours where it is none."""
@@ -184,8 +187,9 @@ class LanguageCore(nn.Module):
         balances: list[Tensor] = []
         index_losses: list[Tensor] = []
         tapped: dict[int, Tensor] = {}
+        pre_BTN = first_lane(x_BTND) if self.single_pass else None
         for number, block in enumerate(self.blocks, start=1):
-            x_BTND, load_E, balance, index_loss = block(x_BTND, shifts, frame)
+            x_BTND, load_E, balance, index_loss, pre_BTN = block(x_BTND, shifts, frame, pre_BTN)
             loads.append(load_E)
             balances.append(balance)
             if index_loss is not None:
@@ -193,6 +197,8 @@ class LanguageCore(nn.Module):
             if number in taps:
                 tapped[number] = x_BTND.mean(2)
         index = torch.stack(index_losses).mean() if index_losses else None
+        if pre_BTN is not None:
+            x_BTND = collapse(x_BTND, pre_BTN)[:, :, None]
         return x_BTND, tapped, torch.stack(loads), torch.stack(balances).mean(), index
 
     def _step(self, x_BTND: Tensor, shifts: list[Tensor] | None, frame: Frame, taps: Sequence[int]) -> Passed:
@@ -239,10 +245,13 @@ class LanguageCore(nn.Module):
         for block in self.blocks:
             block.compile(dynamic=False)
 
-    def new_cache(self, batch: int, capacity: int, *, rows: str = "plain", rewind: int = 0) -> Cache:
+    def new_cache(
+        self, batch: int, capacity: int, *, rows: str = "plain", rewind: int = 0, index_keys: str = "plain"
+    ) -> Cache:
         """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations.
 
-        rows: 'fp8' packs entries. rewind: how many tokens `Cache.truncate` must be able to take back.
+        rows: 'fp8' packs entries. rewind: how many tokens `Cache.truncate` must be able to take back. index_keys:
+        'int8' keeps the indexer's keys in eight bits, which choose nearly the same entries.
         """
         weight = self.embedding.weight
         return Cache(
@@ -253,6 +262,7 @@ class LanguageCore(nn.Module):
             device=weight.device,
             rows=rows,
             rewind=rewind,
+            index_keys=index_keys,
         )
 
     def update_router_bias(self, loads_LE: Tensor, rate: float = 1e-3) -> None:
@@ -261,12 +271,17 @@ class LanguageCore(nn.Module):
             if isinstance(block.experts, Experts):
                 block.experts.router.nudge(load_E, rate)
 
-    def place_memory(self, home: str, folder: Path | str | None = None) -> None:
+    def place_memory(self, home: str, folder: Path | str | None = None, *, rows: str = "plain") -> None:
         """Move Engram's rows: `device` (with the other weights), `host` memory, or `mapped` from files in `folder`.
 
-        The same logits in all three. Rows that are mapped are read only.
+        The same logits in all three. Rows that are mapped are read only. rows='fp8' also turns them into eight-bit
+        codes with a scale for 32 numbers, for good; they cannot be trained any more.
         """
+        if rows not in ROWS:
+            raise ValueError(f"unknown rows '{rows}' of memory; choose one of {', '.join(ROWS)}")
         for layer, engram in self._engrams():
+            if rows == "fp8":
+                engram.table.pack()
             file = None if folder is None else Path(folder) / f"engram-{layer:02d}.rows"
             engram.table.place(home, device=self.embedding.weight.device, file=file)
 
@@ -295,7 +310,7 @@ class LanguageCore(nn.Module):
     def _head_weight(self) -> Tensor:
         return self.embedding.weight if self.head is None else self.head.weight
 
-    def _engrams(self) -> Iterator[tuple[int, Engram]]:
+    def _engrams(self) -> Iterator[tuple[int, Engram | FusedEngram]]:
         for layer, block in enumerate(self.blocks):
             if isinstance(block, Block) and block.engram is not None:
                 yield layer, block.engram
@@ -309,7 +324,11 @@ class LanguageCore(nn.Module):
         before_BL = None
         if frame.cache is not None:
             before_BL = frame.cache.append_memory_ids(ids_BT, part.max_order - 1, self.pad_id)
-        return shifted(ids_BT, part.max_order, pad=self.pad_id, before_BL=before_BL, segments_BT=frame.segments_BT)
+        found = shifted(ids_BT, part.max_order, pad=self.pad_id, before_BL=before_BL, segments_BT=frame.segments_BT)
+        found = blocked(found, self.pad_id) if part.form == "fused" else found
+        for _, engram in self._engrams():
+            prefetch(engram, found, frame)
+        return found
 
     def _positions(
         self, token_ids_BT: Tensor, positions_BT: Tensor | None, segments_BT: Tensor | None, cache: Cache | None

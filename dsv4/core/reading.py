@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from dsv4.core.frame import Frame
 from dsv4.core.indexer import Indexer
-from dsv4.core.rows import Readable
+from dsv4.core.rows import IndexKeys, Readable
 from dsv4.ops import attend as ops
-from dsv4.ops.select import best_places, choose, index_scores, selection_loss
+from dsv4.ops import sparse_triton
+from dsv4.ops.select import best_places, choose, selection_loss
 from dsv4.ops.visible import visible
 
 GATHER_FROM = 8192  # entries from which on reading only the chosen ones beats masking, for a tile of queries
@@ -70,9 +71,8 @@ class EntryAttention(nn.Module):
         """Attention where an indexer may choose; the indexer's input is detached."""
         assert self.indexer is not None
         x_BTW, latent_BTR = x_BTW.detach(), latent_BTR.detach()
-        keys_BSC = self.indexer.keys(x_BTW, frame)
-        if frame.cache is not None:
-            keys_BSC = frame.cache.append_index_keys(self.layer, keys_BSC).to(x_BTW.dtype)
+        new_BTC = self.indexer.keys(x_BTW, frame)
+        keys = IndexKeys(new_BTC) if frame.cache is None else frame.cache.append_index_keys(self.layer, new_BTC)
         source = self._entries(new_BTD, frame)
         selects = frame.sparse and source.stop > self.top_k
         if not selects and not frame.index_loss:
@@ -85,7 +85,7 @@ class EntryAttention(nn.Module):
         for begin in range(0, frame.length, step):
             end = min(begin + step, frame.length)
             high = frame.start + end
-            scores_BQS = index_scores(query_BTIC[:, begin:end], weights_BTI[:, begin:end], keys_BSC[:, :high])
+            scores_BQS = keys.scores(query_BTIC[:, begin:end], weights_BTI[:, begin:end], high)
             q_BQHD = q_BTHD[:, begin:end]
             seen_BQS = self._seen(begin, end, 0, high, frame).expand_as(scores_BQS) if frame.length > 1 else None
             if gathers and high > self.top_k:
@@ -107,6 +107,12 @@ class EntryAttention(nn.Module):
         return selection_loss(scores_BQS, target_BQS, over_BQS)
 
     def _attend_places(self, q_BQHD: Tensor, source: Readable, places_BQK: Tensor, real_BQK: Tensor) -> Tensor:
+        entries_BSD = source.plain()
+        if entries_BSD is not None and sparse_triton.applies(q_BQHD, entries_BSD) and q_BQHD.dtype != torch.float64:
+            scale = self.scale or q_BQHD.shape[-1] ** -0.5
+            return sparse_triton.attend_places(
+                q_BQHD, entries_BSD, places_BQK, real_BQK, self.sink, scale=scale, value=self.value
+            )
         rows_BQKD = source.gather(places_BQK).to(q_BQHD.dtype)
         return ops.attend_chosen(q_BQHD, rows_BQKD, self.sink, real_BQK, scale=self.scale, value=self.value)
 

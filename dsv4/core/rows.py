@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dsv4.ops.fp8 import RowFormat
-from dsv4.ops.select import gather_rows
+from dsv4.ops.select import gather_rows, index_scores, index_scores_int8
 
 
 class Rows:
@@ -88,7 +88,26 @@ class Readable:
         """Every row that may be read."""
         return self.read(self.first or 0, self.stop)
 
+    def plain(self) -> Tensor | None:
+        """Everything that is held [B, S, D], where it is neither packed nor begins later than place 0."""
+        if self.first != 0 or (isinstance(self.held, Rows) and self.held.form is not None):
+            return None
+        return self.held.kept_BSD if isinstance(self.held, Rows) else self.held
+
     def gather(self, places_BQK: Tensor) -> Tensor:
         """Rows [B, Q, K, D] of these places."""
         places_BQK = places_BQK - (self.first or 0)
         return self.held.gather(places_BQK) if isinstance(self.held, Rows) else gather_rows(self.held, places_BQK)
+
+
+class IndexKeys:
+    """Keys of an indexer, plain or as int8 codes with one scale each; `scores` reads the first `stop` of them."""
+
+    def __init__(self, keys_BSC: Tensor, scales_BS: Tensor | None = None) -> None:
+        self.keys_BSC, self.scales_BS = keys_BSC, scales_BS
+
+    def scores(self, q_BQIC: Tensor, weights_BQI: Tensor, stop: int) -> Tensor:
+        """Scores [B, Q, S] of the lightning indexer."""
+        if self.scales_BS is None:
+            return index_scores(q_BQIC, weights_BQI, self.keys_BSC[:, :stop].to(q_BQIC.dtype))
+        return index_scores_int8(q_BQIC, weights_BQI, self.keys_BSC[:, :stop], self.scales_BS[:, :stop])

@@ -17,14 +17,13 @@ from torch.nn import functional as F
 
 from dsv4.core.attention import SharedAttention
 from dsv4.core.block import Block
-from dsv4.core.cache import Cache
 from dsv4.core.config import COMPRESSED, CoreConfig
 from dsv4.core.engram import Engram
 from dsv4.core.hyper import HyperLanes
 from dsv4.core.moe import Experts
 from dsv4.ops.hashing import DEAD
 from dsv4.ops.norm import RMSNorm
-from dsv4.ops.select import best_places, index_scores
+from dsv4.ops.select import best_places
 from dsv4.ops.sinkhorn import scalar
 
 if TYPE_CHECKING:
@@ -55,6 +54,9 @@ def can_step(config: CoreConfig) -> bool:
         config.attention.kind == "shared"
         and not set(config.reach) & set(COMPRESSED)
         and config.lanes.mixing == "mhc"
+        and config.lanes.passes == 2
+        and (config.attention.head_norm, config.attention.grid) == (True, 0)
+        and (config.engram is None or config.engram.form == "paper")
         and (experts.score, experts.groups, experts.limit, experts.normalised) == ("sqrtsoftplus", 1, None, True)
         and not experts.hashed
         and not experts.dense
@@ -92,7 +94,8 @@ def block_step(
     """Lanes after the block, expert loads and balance loss."""
     assert frame.cache is not None
     if block.engram is not None and memory is not None:
-        x_NW = x_NW + engram_step(block.engram, x_NW, memory, frame.cache)
+        assert isinstance(block.engram, Engram)
+        x_NW = x_NW + engram_step(block.engram, x_NW, memory, frame)
     if block.hyper_attention is None or block.hyper_experts is None:
         x_NW = x_NW + attention_step(block.attention, _normed(block.attention_norm, x_NW), frame, turns)
         y_1W, load_E, balance = experts_step(block.experts, _normed(block.experts_norm, x_NW))
@@ -133,12 +136,10 @@ def attention_step(module: SharedAttention, x_1W: Tensor, frame: Frame, turns: T
     source = cache.append_entries(layer, new_1D[None])
     if module.indexer is not None:
         index = module.indexer
-        keys_BSC = cache.append_index_keys(
-            layer, (index.key_norm(F.linear(x_1W, index.key.weight)) @ turns.index_CC)[None]
-        )
+        keys = cache.append_index_keys(layer, (index.key_norm(F.linear(x_1W, index.key.weight)) @ turns.index_CC)[None])
         if frame.sparse and source.stop > module.top_k:
             query_IC = F.linear(latent_1R, index.query.weight).view(index.heads, -1) @ turns.index_CC
-            scores_BQS = index_scores(query_IC[None, None], F.linear(x_1W, index.weights.weight)[None], keys_BSC)
+            scores_BQS = keys.scores(query_IC[None, None], F.linear(x_1W, index.weights.weight)[None], source.stop)
             places_BQK, _ = best_places(scores_BQS, None, module.top_k)
             return _read_step(module, q_HD, source.gather(places_BQK)[0, 0], turns)
     return _read_step(module, q_HD, source.all()[0], turns)
@@ -174,7 +175,7 @@ def experts_step(module: Experts, x_1W: Tensor) -> tuple[Tensor, Tensor, Tensor]
     return out_1W, torch.tensor(load), torch.tensor(balance)
 
 
-def engram_step(module: Engram, x_NW: Tensor, memory: list[int], cache: Cache) -> Tensor:
+def engram_step(module: Engram, x_NW: Tensor, memory: list[int], frame: Frame) -> Tensor:
     """What to add to the lanes [N, W]; `memory` holds the memory ids 0, 1, … places back."""
     part = module.part
     mix, closed, offset = max(memory[0], 0) * module.multipliers[0], memory[0] == DEAD, 0
@@ -187,7 +188,9 @@ def engram_step(module: Engram, x_NW: Tensor, memory: list[int], cache: Cache) -
             rows.append(mix % size + offset)
             is_open.append(0.0 if closed else 1.0)
             offset += size
-    read_RD = module.table(torch.tensor(rows)).to(x_NW.dtype)
+    coming = frame.coming.pop(module.layer, None)
+    found = module.table(torch.tensor(rows)) if coming is None else coming.result()[0, 0]
+    read_RD = found.to(x_NW.dtype)
     if closed:
         read_RD = read_RD * torch.tensor(is_open, dtype=x_NW.dtype)[:, None]
     read_1M = read_RD.reshape(1, -1)
@@ -200,7 +203,8 @@ def engram_step(module: Engram, x_NW: Tensor, memory: list[int], cache: Cache) -
     gate_N1 = torch.sigmoid(torch.sign(agree_N1) * agree_N1.abs().clamp_min(1e-6).sqrt())
     gated_NW = gate_N1 * value_1W if memory[0] != DEAD else torch.zeros_like(x_NW)
     normed_NW = F.rms_norm(gated_NW, (width,), None, module.eps) * module.conv_norm
-    long = cache.append_tail(module.layer, normed_NW[None, None])
+    assert frame.cache is not None
+    long = frame.cache.append_tail(module.layer, normed_NW[None, None])
     if memory[0] == DEAD:
         return gated_NW
     return gated_NW + F.silu((long[0, :: part.max_order] * module.conv).sum(0))

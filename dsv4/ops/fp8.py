@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LARGEST = 448.0
+PIECE = 2**18  # numbers that are opened at a time
 
 
 def read_e4m3(codes: Tensor, dtype: torch.dtype) -> Tensor:
@@ -23,8 +24,37 @@ def read_e4m3(codes: Tensor, dtype: torch.dtype) -> Tensor:
     The bits are moved into a float16, whose exponent counts from 8 lower: a few integer operations, where the library's
     conversion goes number by number.
     """
+    if codes.numel() > PIECE and codes.device.type == "cpu":
+        return _read_pieces(codes, dtype)
     bits = codes.view(torch.int8).to(torch.int16)
     return (((bits << 7) & 0x3F80) | (bits & -32768)).view(torch.float16).to(dtype) * 256.0
+
+
+def _read_pieces(codes: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same in place, a piece that stays in the processor's cache at a time."""
+    bits = torch.empty(codes.shape, dtype=torch.int16)
+    found = bits.view(dtype) if dtype == torch.float16 else torch.empty(codes.shape, dtype=dtype)
+    sign = torch.empty(PIECE, dtype=torch.int16)
+    pieces = zip(codes.reshape(-1).view(torch.int8).split(PIECE), bits.view(-1).split(PIECE), strict=True)
+    for (code, bit), out in zip(pieces, found.view(-1).split(PIECE), strict=True):
+        torch.bitwise_and(bit.copy_(code), -32768, out=sign[: bit.numel()])
+        bit.bitwise_left_shift_(7).bitwise_and_(0x3F80).bitwise_or_(sign[: bit.numel()])
+        (out if dtype == torch.float16 else out.copy_(bit.view(torch.float16))).mul_(256.0)
+    return found
+
+
+def on_grid(x_D: Tensor, tile: int) -> Tensor:
+    """`x` rounded to e4m3 codes, `tile` numbers of the last dimension sharing a scale; the gradient passes.
+
+    Source: V4.1 rounds its entries so in training too; the scale is the least power of two that keeps codes finite.
+    """
+    size = x_D.shape[-1]
+    tiled = F.pad(x_D.detach().float(), (0, -size % tile)).unflatten(-1, (-1, tile))
+    part, exponent = torch.frexp(tiled.abs().amax(-1, keepdim=True).clamp_min(1e-4) * (1 / LARGEST))
+    scale = torch.ldexp(torch.ones_like(part), exponent - (part == 0.5).to(exponent.dtype))
+    codes = (tiled / scale).clamp(-LARGEST, LARGEST).to(torch.float8_e4m3fn)
+    rounded_D = (codes.float() * scale).flatten(-2)[..., :size].to(x_D.dtype)
+    return x_D + (rounded_D - x_D).detach() if x_D.requires_grad else rounded_D
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +104,24 @@ class RowFormat:
             scales = (exponents + 127).to(torch.uint8)
         packed = torch.cat((codes.flatten(-2)[..., : self.plain], turned.reshape(*lead, -1), scales), -1)
         return F.pad(packed, (0, self.bytes - packed.shape[-1]))
+
+    def join(self, codes_RD: Tensor, scales_RS: Tensor) -> Tensor:
+        """Rows of bytes [R, Y] from e4m3 codes and exponents of two as they are stored apart; ValueError for other
+        shapes."""
+        if codes_RD.shape[-1] != self.plain or scales_RS.shape != (codes_RD.shape[0], self.tiles):
+            raise ValueError(
+                f"rows of {self.plain} numbers have {self.tiles} scales each, got codes {tuple(codes_RD.shape)} and "
+                f"scales {tuple(scales_RS.shape)}"
+            )
+        bytes_RY = torch.zeros(codes_RD.shape[0], self.bytes, dtype=torch.uint8, device=codes_RD.device)
+        bytes_RY[:, : self.plain] = codes_RD.view(torch.uint8)
+        bytes_RY[:, self.plain : self.plain + self.tiles] = scales_RS.view(torch.uint8)
+        return bytes_RY
+
+    def part(self, bytes_RY: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes [R, D] and scales [R, S] of what `join` made."""
+        codes_RD, scales_RS = bytes_RY[:, : self.plain], bytes_RY[:, self.plain : self.plain + self.tiles]
+        return codes_RD.contiguous().view(torch.float8_e4m3fn), scales_RS.contiguous().view(torch.float8_e8m0fnu)
 
     def unpack(self, packed_BSY: Tensor, dtype: torch.dtype) -> Tensor:
         """Rows [B, S, D] in `dtype`."""

@@ -70,6 +70,18 @@ def shifted(
     return found
 
 
+def blocked(shifts: list[Tensor], pad: int) -> list[Tensor]:
+    """Look-backs as V4.1 reads them: from the first DEAD id on, that one and all before it are `pad`.
+
+    The place itself keeps its DEAD id, which closes its gate.
+    """
+    found, dead_BT = [shifts[0]], shifts[0] == DEAD
+    for ids_BT in shifts[1:]:
+        dead_BT = dead_BT | (ids_BT == DEAD)
+        found.append(ids_BT.masked_fill(dead_BT, pad))
+    return found
+
+
 def same_segment(segments_BT: Tensor, back: int) -> Tensor:
     """Whether the place `back` before is in the row and of the same document: boolean [B, T]."""
     T = segments_BT.shape[1]

@@ -12,20 +12,59 @@ import math
 import torch
 from torch import Tensor
 
+from dsv4.ops import sparse_triton
 from dsv4.ops.linear import batched
 from dsv4.ops.numbers import wide
+
+PIECE = 65_536  # keys that are scored at a time, so that what lies between stays in the processor's cache
+NARROW_FROM, SPAN = 131_072, 64  # scores of one row from which on spans are looked at first
 
 
 def index_scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor) -> Tensor:
     """Σ_i w_i · ReLU(q_i · k) / sqrt(I · C): [B, Q, S] in float32 or wider."""
     B, Q, heads, size = q_BQIC.shape
     weights_BQI1 = wide(weights_BQI)[..., None] * (1 / math.sqrt(heads * size))
+    if sparse_triton.applies(q_BQIC, keys_BSC) and q_BQIC.dtype != torch.float64:
+        return sparse_triton.scores(q_BQIC, weights_BQI1[..., 0], keys_BSC)
     if B == Q == 1 and keys_BSC.dtype == torch.bfloat16 and not torch.is_grad_enabled():
         # One query and many keys: quicker from the keys' side, where the heads lie next to each other.
-        dots_SI = torch.mm(keys_BSC[0], q_BQIC[0, 0].T.contiguous())
-        return torch.mv(dots_SI.relu_().float(), weights_BQI1[0, 0, :, 0])[None, None]
+        q_CI, found_S = q_BQIC[0, 0].T.contiguous(), torch.empty(keys_BSC.shape[1], device=keys_BSC.device)
+        for keys_SC, out_S in zip(keys_BSC[0].split(PIECE), found_S.split(PIECE), strict=True):
+            torch.mv(torch.mm(keys_SC, q_CI).relu_().float(), weights_BQI1[0, 0, :, 0], out=out_S)
+        return found_S[None, None]
     dots_BQIS = batched(q_BQIC.reshape(B, Q * heads, size), keys_BSC.mT).view(B, Q, heads, -1)
     return (wide(dots_BQIS).relu() * weights_BQI1).sum(2)
+
+
+def eight_bits(x_C: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 codes of the last dimension and its scale [..., 1] in float32: x is nearly code · scale."""
+    scale_1 = wide(x_C).abs().amax(-1, keepdim=True).clamp_min(1e-12).float() / 127
+    return torch.round(x_C / scale_1).to(torch.int8), scale_1
+
+
+def index_scores_int8(q_BQIC: Tensor, weights_BQI: Tensor, codes_BSC: Tensor, scales_BS: Tensor) -> Tensor:
+    """`index_scores` over keys in eight bits; queries are put into eight bits too: [B, Q, S] in float32.
+
+    Scales are positive, so they pass the ReLU: a query's goes into its head's weight, a key's behind the sum.
+    """
+    B, Q, heads, size = q_BQIC.shape
+    codes_BQIC, scale_BQI1 = eight_bits(q_BQIC)
+    weights_BQI = weights_BQI.float() * scale_BQI1[..., 0] / math.sqrt(heads * size)
+    found_BQS = torch.empty(B, Q, codes_BSC.shape[1], device=codes_BSC.device)
+    for row in range(B):
+        q_QIC, w_QI = codes_BQIC[row].reshape(Q * heads, size), weights_BQI[row]
+        for start in range(0, codes_BSC.shape[1], PIECE):
+            keys_SC, out_QS = codes_BSC[row, start : start + PIECE], found_BQS[row, :, start : start + PIECE]
+            dots_SN = _products(keys_SC, q_QIC).relu_().float()
+            out_QS.copy_(torch.einsum("sqi,qi->qs", dots_SN.view(-1, Q, heads), w_QI))
+    return found_BQS.mul_(scales_BS[:, None])
+
+
+def _products(keys_SC: Tensor, q_NC: Tensor) -> Tensor:
+    """keys · queries as int32 [S, N]; off the CPU as float32, which holds these sums exactly."""
+    if keys_SC.device.type != "cpu":
+        return keys_SC.float() @ q_NC.float().T
+    return torch._int_mm(keys_SC, q_NC.T)
 
 
 def choose(scores_BQS: Tensor, seen_BQS: Tensor, k: int) -> Tensor:
@@ -61,6 +100,12 @@ def best_places(scores_BQS: Tensor, seen_BQS: Tensor | None, k: int) -> tuple[Te
     Where nothing at the border is equal, which is nearly always, this is one look for the k best; otherwise the rule of
     `choose` decides.
     """
+    if seen_BQS is None and scores_BQS.numel() == scores_BQS.shape[-1] >= NARROW_FROM:
+        return _narrowed(scores_BQS, k)
+    return _few(scores_BQS, k, seen_BQS)
+
+
+def _few(scores_BQS: Tensor, k: int, seen_BQS: Tensor | None = None) -> tuple[Tensor, Tensor]:
     masked_BQS = scores_BQS if seen_BQS is None else scores_BQS.masked_fill(~seen_BQS, float("-inf"))
     best_BQK, places_BQK = masked_BQS.topk(k, dim=-1, sorted=False)
     least_BQ1 = best_BQK.amin(-1, keepdim=True)
@@ -72,6 +117,21 @@ def best_places(scores_BQS: Tensor, seen_BQS: Tensor | None, k: int) -> tuple[Te
         return sorted_BQK.clamp(max=S - 1), sorted_BQK < S
     seen_BQS = torch.ones_like(scores_BQS, dtype=torch.bool) if seen_BQS is None else seen_BQS
     return chosen_places(choose(scores_BQS, seen_BQS, k), k)
+
+
+def _narrowed(scores_11S: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """`best_places` of one long row, looking only into spans whose best is not below that of the k-th best span.
+
+    At least k scores are as high as that, so every one of the k best, and all that equal the least, lie in such spans.
+    """
+    whole = scores_11S.shape[-1] // SPAN * SPAN
+    spans_NW = scores_11S[0, 0, :whole].view(-1, SPAN)
+    tops_N = spans_NW.amax(-1)
+    kept_K = (tops_N >= tops_N.topk(min(k, tops_N.shape[0]), sorted=False).values.amin()).nonzero()[:, 0]
+    places_S = (kept_K[:, None] * SPAN + torch.arange(SPAN, device=kept_K.device)).flatten()
+    places_S = torch.cat((places_S, torch.arange(whole, scores_11S.shape[-1], device=kept_K.device)))
+    some_11K, real_11K = _few(scores_11S[..., places_S], k)
+    return places_S[some_11K], real_11K
 
 
 def gather_rows(rows_BSD: Tensor, index_BQK: Tensor) -> Tensor:

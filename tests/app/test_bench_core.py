@@ -15,7 +15,7 @@ def test_core_measures_each_row_it_is_asked_for(tmp_path: Path, capsys: pytest.C
     flags = ["--against", "transformers", "--small", "--longest", "256", "--repeats", "1", "--out", str(out)]
     assert main(["bench", "core", "--rows", "1,3,5,7,9", *flags]) == 0
     lines = [json.loads(line) for line in out.read_text().splitlines()]
-    assert [line["number"] for line in lines] == [1, 3, 3, 5, 7, 9]
+    assert [line["number"] for line in lines] == [1, 3, 3, 5, 5, 7, 9]
     assert all(line["ours"] > 0 and line["ratio"] == line["peer"] / line["ours"] for line in lines)
     assert "transformers V4 (eager" in capsys.readouterr().out
 

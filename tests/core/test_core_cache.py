@@ -159,6 +159,10 @@ def test_quick_reading_is_the_library_s() -> None:
     assert number.sum() == 254
     assert torch.equal(read_e4m3(codes, torch.float32)[number], slow[number])
     assert torch.equal(read_e4m3(codes, torch.bfloat16)[number], slow[number].bfloat16())
+    many = codes.repeat(2**18 // codes.numel() + 3)  # opened piece by piece
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        once = torch.cat([read_e4m3(part, dtype) for part in many.split(1000)])
+        assert torch.equal(read_e4m3(many, dtype).nan_to_num(), once.nan_to_num())
 
 
 def test_what_cannot_be_right_is_refused(build: Builder, ids: torch.Tensor) -> None:
@@ -188,3 +192,25 @@ def test_bytes_follow_the_formula(build: Builder) -> None:
         cache = Cache(config, batch=1, capacity=100, dtype=torch.bfloat16, device="cpu", rows=rows)
         sizes[rows] = cache.nbytes / 100 / 2
     assert sizes == {"plain": 2 * 576 + 2 * 128, "fp8": 656 + 2 * 128}
+
+
+def test_index_keys_in_eight_bits(core: LanguageCore, ids: torch.Tensor) -> None:
+    """Chunks, single tokens, roll-backs and forks choose by codes; entries and their attention stay as they are."""
+    parts: dict[str, list[torch.Tensor]] = {"once": [], "again": []}
+    with torch.no_grad():
+        whole = core(ids).logits_BTV
+        cache = core.new_cache(2, 60, index_keys="int8", rewind=5)
+        for start, stop in ((0, 20), (20, 21), (21, 40)):
+            parts["once"].append(core(ids[:, start:stop], cache=cache).logits_BTV)
+        cache.truncate(36)
+        twin = cache.fork()
+        for one in (cache, twin):
+            again = core(ids[:, 36:40], cache=one).logits_BTV
+            assert (again - parts["once"][-1][:, -4:]).abs().max() < 1e-9
+    apart = (torch.cat(parts["once"], 1) - whole).abs().amax(-1)
+    assert (apart[:, :12] < 1e-9).all(), "nothing is chosen while everything is seen"
+    assert apart.median() < 0.05 * whole.abs().max()
+    plain = core.new_cache(1, 1000).nbytes
+    assert core.new_cache(1, 1000, index_keys="int8").nbytes == plain - 1000 * (16 * 7 - 4)
+    with pytest.raises(ValueError, match="plain, int8"):
+        core.new_cache(1, 8, index_keys="int4")

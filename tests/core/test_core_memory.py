@@ -12,6 +12,7 @@ import torch
 
 from dsv4.core import presets
 from dsv4.core.frame import make_frame
+from dsv4.core.memory import MemoryTable
 from dsv4.core.model import LanguageCore
 
 Builder = Callable[..., LanguageCore]
@@ -28,6 +29,48 @@ def test_homes_give_the_same_logits(core: LanguageCore, ids: torch.Tensor, tmp_p
             parts = [core(ids[:, start : start + 8], cache=cache).logits_BTV for start in range(0, 40, 8)]
             assert (torch.cat(parts, 1) - first).abs().max() < 1e-9
     assert sorted(file.name for file in tmp_path.iterdir()) == ["engram-00.rows", "engram-02.rows"]
+
+
+def test_rows_in_fp8_are_the_same_everywhere(core: LanguageCore, ids: torch.Tensor, tmp_path: Path) -> None:
+    with torch.no_grad():
+        table = core.blocks[0].engram.table
+        places = torch.arange(table.weight.shape[0])
+        plain = table(places)
+        core.place_memory("device", rows="fp8")
+        assert table.packed and table.weight.shape[1] == 16  # eight codes, one scale, room to a multiple of eight
+        first = core(ids).logits_BTV
+        apart = (table(places).double() - plain).square().mean().sqrt() / plain.square().mean().sqrt()
+        assert 0.01 < apart < 0.04, "three bits of mantissa"
+        for home in ("mapped", "host", "mapped", "device"):
+            core.place_memory(home, tmp_path)
+            assert torch.equal(core(ids).logits_BTV, first), home
+    core.double()
+    assert core.blocks[0].engram.table.packed, "bytes are no numbers to be cast"
+    with pytest.raises(ValueError, match="plain, fp8"):
+        core.place_memory("host", rows="int8")
+
+
+def test_rows_that_lie_in_a_file_are_under_way_early(
+    core: LanguageCore, ids: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are asked for before the first block runs, in whole passes and one token at a time, and used once each."""
+    core.place_memory("mapped", tmp_path)
+    order: list[str] = []
+    start = MemoryTable.start
+    monkeypatch.setattr(MemoryTable, "start", lambda self, rows: (order.append("start"), start(self, rows))[1])
+    reads: list[int] = []
+    read = MemoryTable.forward
+    monkeypatch.setattr(MemoryTable, "forward", lambda self, rows: (reads.append(1), read(self, rows))[1])
+    core.blocks[0].register_forward_pre_hook(lambda module, given: order.append("block"))
+    with torch.no_grad():
+        core(ids)
+        assert order == ["start", "start", "block"] and len(reads) == 2
+        cache = core.new_cache(1, 8)
+        order.clear()
+        core(ids[:1, :3], cache=cache)
+        order.append("step")
+        core(ids[:1, 3:4], cache=cache)
+    assert order == ["start", "start", "block", "step", "start", "start"] and len(reads) == 6
 
 
 def test_mapped_rows_lie_in_the_file(core: LanguageCore, tmp_path: Path) -> None:

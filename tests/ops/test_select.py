@@ -7,7 +7,17 @@ import math
 import pytest
 import torch
 
-from dsv4.ops.select import best_places, choose, chosen_places, gather_rows, index_scores, selection_loss
+from dsv4.ops import select
+from dsv4.ops.select import (
+    best_places,
+    choose,
+    chosen_places,
+    eight_bits,
+    gather_rows,
+    index_scores,
+    index_scores_int8,
+    selection_loss,
+)
 
 
 def test_scores_by_hand() -> None:
@@ -83,3 +93,33 @@ def test_bfloat16_scores_are_near_those_of_wide_numbers(queries: int) -> None:
         exact = index_scores(q.double(), weights.double(), keys.double())
     assert found.dtype == torch.float32 and found.shape == (1, queries, 200)
     assert (found - exact).abs().max() < 0.02 * exact.abs().max()
+
+
+def test_scores_in_eight_bits_are_near_and_choose_nearly_the_same() -> None:
+    torch.manual_seed(0)
+    keys, q, w = torch.randn(2, 70_000, 32), torch.randn(2, 3, 4, 32), torch.randn(2, 3, 4)
+    codes, scales = eight_bits(keys)
+    assert codes.dtype == torch.int8 and (codes * scales - keys).abs().max() <= 0.5001 * scales.max()
+    found = index_scores_int8(q, w, codes, scales[..., 0])
+    exact = index_scores(q.double(), w.double(), keys.double())
+    by_hand_q, scale_q = eight_bits(q)
+    same = index_scores((by_hand_q * scale_q).double(), w.double(), (codes * scales).double())
+    assert (found - same).abs().max() < 1e-5 * same.abs().max(), "codes are the only rounding"
+    assert (found - exact).abs().max() < 0.02 * exact.abs().max()
+    both = [set(scores.topk(512, -1).indices[0, 0].tolist()) for scores in (found, exact)]
+    assert len(both[0] & both[1]) > 0.96 * 512
+
+
+@pytest.mark.parametrize("levels", [0, 40])
+def test_a_long_row_is_narrowed_without_changing_the_choice(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where many scores are equal, and where the row is no whole number of spans."""
+    torch.manual_seed(0)
+    scores = torch.randn(1, 1, 5003)
+    if levels:
+        scores = (scores * levels).round() / levels
+    expected = best_places(scores, None, 100)
+    monkeypatch.setattr(select, "NARROW_FROM", 1000)
+    found = best_places(scores, None, 100)
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    flat = best_places(torch.zeros(1, 1, 5003), None, 100)[0]
+    assert flat.tolist() == [[list(range(4903, 5003))]]

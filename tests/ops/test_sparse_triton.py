@@ -1,0 +1,68 @@
+"""The Triton kernels of sparse reading in the interpreter: operators alone, and a whole core that takes them."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+from dsv4.ops import sparse_triton
+
+INTERPRETED = """
+import torch
+from dsv4.ops import attend, select, sparse_triton
+torch.manual_seed(0)
+taken = []
+for name in ("attend_places", "scores"):
+    one = getattr(sparse_triton, name)
+    setattr(sparse_triton, name, lambda *a, one=one, name=name, **k: (taken.append(name), one(*a, **k))[1])
+for heads, size, value, sink in ((6, 40, None, True), (3, 24, 16, False)):
+    q, entries = torch.randn(2, 3, heads, size), torch.randn(2, 200, size)
+    places = torch.stack([torch.randperm(200)[:70] for _ in range(6)]).view(2, 3, 70)
+    real = torch.rand(2, 3, 70) < 0.8
+    real[..., 0] = True
+    s = torch.randn(heads) if sink else None
+    rows = select.gather_rows(entries, places)
+    expected = attend.attend_chosen(q, rows, s, real, scale=0.2, value=value)
+    found = sparse_triton.attend_places(q, entries, places, real, s, scale=0.2, value=value)
+    assert (found - expected).abs().max() < 2e-5, (found - expected).abs().max()
+q, w, k = torch.randn(2, 3, 4, 20), torch.randn(2, 3, 4), torch.randn(2, 300, 20)
+expected = select.index_scores(q, w, k[:, :131])
+with torch.no_grad():
+    found = select.index_scores(q, w, k[:, :131])
+assert taken[-1] == "scores" and (found - expected).abs().max() < 2e-5
+from dsv4.core import presets
+from dsv4.core.model import LanguageCore
+core = LanguageCore.from_config(presets.micro()).eval()
+core.steps_quickly = False
+ids = torch.randint(0, 256, (1, 24))
+def decoded():
+    cache, parts = core.new_cache(1, 24), []
+    with torch.no_grad():
+        for piece in ids.split((20, 1, 1, 1, 1), 1):
+            parts.append(core(piece, cache=cache).logits_BTV)
+    return torch.cat(parts, 1)
+taken.clear()
+fast = decoded()
+assert taken.count("attend_places") == 4 and "scores" in taken, taken
+sparse_triton.AVAILABLE = False
+plain = decoded()
+assert (fast - plain).abs().max() < 2e-5 * plain.abs().max(), (fast - plain).abs().max()
+print("equal")
+"""
+
+
+def test_kernels_in_the_interpreter() -> None:
+    if importlib.util.find_spec("triton") is None:  # not built for every platform; the vector forms are used there
+        assert not sparse_triton.AVAILABLE
+        return
+    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "equal", done.stderr[-2000:]
+
+
+def test_nobody_takes_them_unasked() -> None:
+    assert not sparse_triton.AVAILABLE or os.environ.get("DSV4_TRITON") == "1"
