@@ -171,7 +171,7 @@ class EchoStudio:
         check_task(task, find)
 
         def write(picture: PilImage, stop: Callable[[], bool]) -> _EchoPage:
-            cost = chosen.num_tokens(*picture.size)
+            cost = chosen.num_tokens(*picture.size).sequence
             words = [f"A page of {picture.width} x {picture.height},", f"{cost} tokens", f"in mode {mode}."]
             return _EchoPage(["<|ref|>middle<|/ref|><|det|>[[250, 250, 749, 749]]<|/det|>", *words], cost, stop)
 
