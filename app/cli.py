@@ -206,7 +206,9 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     nano.add_argument("--smoke", action="store_true", help="a tiny model, two steps, two rows: see that all runs")
 
     scores = _command(commands, "eval", "score a model on what it was not trained on")
-    nano = _command(scores.add_subparsers(metavar="model", title="models"), "nano", "the score table", "nano:evaluate")
+    kinds = scores.add_subparsers(metavar="kind", title="kinds")
+    _add_eval_make(kinds)
+    nano = _command(kinds, "nano", "the score table", "nano:evaluate")
     nano.add_argument("--model", default="nano", help="a name or a folder (default nano)")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
     nano.add_argument("--rows", metavar="LIST", help="only these rows of the table, with commas between")
@@ -224,6 +226,17 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--data", required=True, metavar="DIR", help="folder of the data that it was trained on")
     export.add_argument("--out", required=True, metavar="DIR", help="folder for the model")
     export.add_argument("--policy", default="nano", help="bits of the weights: nano (default) or eight")
+
+
+def _add_eval_make(kinds: argparse._SubParsersAction) -> None:
+    make = _command(kinds, "make", "judge pictures, drawings and clips of shapes; no data needed", "hands:evaluate")
+    make.add_argument("-o", "--out", required=True, metavar="DIR", help="for scores.json and the contact sheet")
+    make.add_argument("--only", action="append", metavar="FAMILY", help="image, svg or video; may be given again")
+    make.add_argument("--cases", type=int, default=10, help="of each of the six categories (default 10)")
+    make.add_argument("--clips", type=int, default=12, help="clips (default 12)")
+    make.add_argument("--svg-prompts", type=int, default=0, help="also draw so many prompts of every kind, and check")
+    make.add_argument("--seed", type=int, default=0, help="other seeds, other cases (default 0)")
+    _model(make)
 
 
 def _add_core(commands: argparse._SubParsersAction) -> None:

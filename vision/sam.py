@@ -48,7 +48,7 @@ def build_sam(config: DeepEncoderConfig) -> Any:
 
 
 class InOrder(nn.Module):
-    """Channels next to each other in memory: a convolution leaves them apart, and all later sums and norms would pay."""
+    """Channels next to each other in memory: a convolution leaves them apart, and every later sum would pay for it."""
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """The same values."""
