@@ -126,14 +126,16 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
 
     image = _command(commands, "image", "paint a picture", "make:picture")
     _common(image, output="write here (.png or .webp)", required=True)
-    image.add_argument("--size", type=int, default=128, help="side in pixels (default 128)")
+    image.add_argument("--size", type=int, default=128, help="side in pixels, a multiple of 8 (default 128)")
     _steps(image)
     _provenance(image)
 
     video = _command(commands, "video", "make a short clip", "make:clip")
     _common(video, output="write here (.mp4, .webm, .webp, .apng or .gif)", required=True)
-    video.add_argument("--seconds", type=float, default=2.0)
-    video.add_argument("--first-frame", metavar="FILE", help="a picture that the clip begins with")
+    video.add_argument("--seconds", type=float, default=2.0, help="0.25 to 6 (default 2)")
+    start = video.add_mutually_exclusive_group()
+    start.add_argument("--first-frame", metavar="FILE", help="a picture that the clip begins with")
+    start.add_argument("--after", metavar="FILE", help="a clip that is gone on with, from its last frame")
     _steps(video)
     _provenance(video)
 

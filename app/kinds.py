@@ -15,7 +15,7 @@ import dsv4
 from dsv4 import limits
 from dsv4._parts import part
 from dsv4.errors import unknown
-from dsv4.messages import Message
+from dsv4.messages import Message, video
 from dsv4.results import Progress
 
 if TYPE_CHECKING:
@@ -31,12 +31,13 @@ FORMATS: dict[str, tuple[str, ...]] = {"svg": (".svg",), "image": (".png", ".web
 DRAWN_SIDE = 512  # pixels at which a drawing is looked at
 SHEET = 16  # frames of a running clip that its preview shows
 Tell = Callable[[Progress], None]
+BEGUN: dict[str, Callable[[str], Any]] = {"first_frame": dsv4.image, "after": video}  # what a clip can begin with
 
 
 def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """The whole settings of a job of `kind`; raises InputError for what the verb would refuse.
 
-    `shown` (chat) and `history` name files by asset id; `first_frame` (video) is one such id.
+    `shown` (chat) and `history` name files by asset id; `first_frame` and `after` (video) are such ids.
     """
     if kind not in DEFAULTS:
         raise unknown("kind of job", kind, DEFAULTS)
@@ -57,8 +58,10 @@ def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
     if suffix not in FORMATS[kind]:
         raise unknown("format", suffix.lstrip("."), [one.lstrip(".") for one in FORMATS[kind]])
     provenance = bool(params.get("provenance", True))
-    first = {"first_frame": params["first_frame"]} if kind == "video" and params.get("first_frame") else {}
-    return {**checked, "suffix": suffix, "provenance": provenance, **first}
+    begun = {name: params[name] for name in BEGUN if kind == "video" and params.get(name)}
+    if kind == "video":
+        limits.check_clip(settings["seconds"], begun.get("first_frame"), begun.get("after"))
+    return {**checked, "suffix": suffix, "provenance": provenance, **begun}
 
 
 def files_of(params: Mapping[str, Any]) -> list[str]:
@@ -66,7 +69,7 @@ def files_of(params: Mapping[str, Any]) -> list[str]:
     found = [*params.get("shown", ())]
     for said in params.get("history", ()):
         found += said.get("shown", ())
-    return found + ([params["first_frame"]] if params.get("first_frame") else [])
+    return found + [params[name] for name in BEGUN if params.get(name)]
 
 
 def perform(
@@ -82,7 +85,7 @@ def perform(
     given = {name: params[name] for name in DEFAULTS[kind]}
     if kind == "chat":
         return _answer(studio, params, given, files, tell, cancelled)
-    more = {"first_frame": dsv4.image(files[params["first_frame"]])} if params.get("first_frame") else {}
+    more = {name: take(files[params[name]]) for name, take in BEGUN.items() if params.get(name)}
     made = getattr(studio, kind)(params["prompt"], on_progress=tell, cancelled=cancelled, **given, **more)
     if cancelled():
         return {}
