@@ -129,14 +129,16 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
 
     image = _command(commands, "image", "paint a picture", "make:picture")
     _common(image, output="write here (.png or .webp)", required=True)
-    image.add_argument("--size", type=int, default=128, help="side in pixels (default 128)")
+    image.add_argument("--size", type=int, default=128, help="side in pixels, a multiple of 8 (default 128)")
     _steps(image)
     _provenance(image)
 
     video = _command(commands, "video", "make a short clip", "make:clip")
     _common(video, output="write here (.mp4, .webm, .webp, .apng or .gif)", required=True)
-    video.add_argument("--seconds", type=float, default=2.0)
-    video.add_argument("--first-frame", metavar="FILE", help="a picture that the clip begins with")
+    video.add_argument("--seconds", type=float, default=2.0, help="0.25 to 6 (default 2)")
+    start = video.add_mutually_exclusive_group()
+    start.add_argument("--first-frame", metavar="FILE", help="a picture that the clip begins with")
+    start.add_argument("--after", metavar="FILE", help="a clip that is gone on with, from its last frame")
     _steps(video)
     _provenance(video)
 
@@ -210,6 +212,7 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
 
     scores = _command(commands, "eval", "score a model on what it was not trained on")
     tables = scores.add_subparsers(metavar="table", title="tables")
+    _add_eval_make(tables)
     claims = _command(tables, "claims", "what papers say of the core's parts, small", "core:claims")
     claims.add_argument("--only", metavar="LIST", help="rows, mhc, cost, engram, needle, dsa, vvpa (default: all)")
     claims.add_argument("--seeds", type=int, default=2, help="trainings of each model (default 2)")
@@ -247,6 +250,17 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--policy", default="nano", help="bits of the weights: nano (default) or eight")
     export.add_argument("--to", help="hf: rewrite --model in the layout that vLLM and SGLang serve")
     export.add_argument("--model", metavar="FOLDER", help="a checkpoint with config.json, for --to hf")
+
+
+def _add_eval_make(kinds: argparse._SubParsersAction) -> None:
+    make = _command(kinds, "make", "judge pictures, drawings and clips of shapes; no data needed", "hands:evaluate")
+    make.add_argument("-o", "--out", required=True, metavar="DIR", help="for scores.json and the contact sheet")
+    make.add_argument("--only", action="append", metavar="FAMILY", help="image, svg or video; may be given again")
+    make.add_argument("--cases", type=int, default=10, help="of each of the six categories (default 10)")
+    make.add_argument("--clips", type=int, default=12, help="clips (default 12)")
+    make.add_argument("--svg-prompts", type=int, default=0, help="also draw so many prompts of every kind, and check")
+    make.add_argument("--seed", type=int, default=0, help="other seeds, other cases (default 0)")
+    _model(make)
 
 
 def _add_core(commands: argparse._SubParsersAction) -> None:

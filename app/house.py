@@ -151,8 +151,8 @@ class House:
                 params |= {"temperature": 0.7, "seed": tries}
         else:
             params["seed"] = secrets.randbelow(100_000) if tries else 0
-            begun = kinds.BEGUN_WITH.get(kind)
-            if begun and asked.shown and (kind != "svg" or self.media.get(asked.shown[0], owner).kind == "svg"):
+            given = self.media.get(asked.shown[0], owner).kind if asked.shown else ""
+            if begun := kinds.begun_with(kind, given):
                 params[begun] = asked.shown[0]
         return self._begin(talk, owner, asked, kind, params, lane)
 

@@ -18,7 +18,7 @@ from dsv4 import limits
 from dsv4._parts import part
 from dsv4.errors import InputError, unknown
 from dsv4.finish import check_candidates
-from dsv4.messages import Message
+from dsv4.messages import Message, video
 from dsv4.results import Progress, Svg
 
 from . import readings
@@ -34,17 +34,19 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "video": {"seconds": 2.0, "seed": 0, "steps": 8, "guidance": 2.0},
     "read": readings.DEFAULTS,
 }
-BEGUN_WITH = {"video": "first_frame", "svg": "edit"}  # what a kind may begin with: an asset id
+# What a kind may begin with: names of settings that are asset ids.
+BEGUN_WITH: dict[str, tuple[str, ...]] = {"video": ("first_frame", "after"), "svg": ("edit",)}
 FORMATS: dict[str, tuple[str, ...]] = {"svg": (".svg",), "image": (".png", ".webp"), "video": (".mp4",)}
 SHEET = 16  # frames of a running clip that its preview shows
 Tell = Callable[[Progress], None]
+TAKEN: dict[str, Callable[[str], Any]] = {"first_frame": dsv4.image, "after": video}
 
 
 def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """The whole settings of a job of `kind`; raises InputError for what the verb would refuse.
 
-    `shown` (chat, read) and `history` name files by asset id; `first_frame` (video) and `edit` (svg, the drawing that
-    the words change) are one such id.
+    `shown` (chat, read) and `history` name files by asset id; `first_frame` and `after` (video) and `edit` (svg, the
+    drawing that the words change) are such ids.
     """
     if kind not in DEFAULTS:
         raise unknown("kind of job", kind, DEFAULTS)
@@ -69,9 +71,17 @@ def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
     if suffix not in FORMATS[kind]:
         raise unknown("format", suffix.lstrip("."), [one.lstrip(".") for one in FORMATS[kind]])
     provenance = bool(params.get("provenance", True))
-    begun = BEGUN_WITH.get(kind, "")
-    first = {begun: params[begun]} if params.get(begun) else {}
-    return {**checked, "suffix": suffix, "provenance": provenance, **first}
+    begun = {name: params[name] for name in BEGUN_WITH.get(kind, ()) if params.get(name)}
+    if kind == "video":
+        limits.check_clip(settings["seconds"], begun.get("first_frame"), begun.get("after"))
+    return {**checked, "suffix": suffix, "provenance": provenance, **begun}
+
+
+def begun_with(kind: str, given: str) -> str:
+    """Which setting takes a file of kind `given` (svg, image, video) as what the job begins with; "" for none."""
+    if kind == "video":
+        return {"video": "after", "image": "first_frame", "svg": "first_frame"}.get(given, "")
+    return "edit" if kind == "svg" and given == "svg" else ""
 
 
 def files_of(params: Mapping[str, Any]) -> list[str]:
@@ -79,7 +89,7 @@ def files_of(params: Mapping[str, Any]) -> list[str]:
     found = [*params.get("shown", ())]
     for said in params.get("history", ()):
         found += said.get("shown", ())
-    return found + [params[name] for name in BEGUN_WITH.values() if params.get(name)]
+    return found + [params[name] for names in BEGUN_WITH.values() for name in names if params.get(name)]
 
 
 def perform(
@@ -102,7 +112,7 @@ def perform(
     if params.get("edit"):
         made = _edited(studio, params, files)
     else:
-        more = {"first_frame": dsv4.image(files[params["first_frame"]])} if params.get("first_frame") else {}
+        more = {name: take(files[params[name]]) for name, take in TAKEN.items() if params.get(name)}
         made = getattr(studio, kind)(params["prompt"], on_progress=tell, cancelled=cancelled, **given, **more)
     if cancelled():
         return {}

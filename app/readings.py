@@ -88,9 +88,7 @@ def perform(
         tell(Progress(step=0, total=0, text_delta=piece))
     reading = stream.reading
     written = [str(reading.save(out.with_name(f"{out.name}{suffix}"))) for suffix in (".md", ".json")]
-    usage = {
-        name: sum(getattr(page.usage, name) for page in reading.pages) for name in ("read", "written", "pictures")
-    }
+    usage = {name: sum(getattr(page.usage, name) for page in reading.pages) for name in ("read", "written", "pictures")}
     told = {"text": reading.text, "pages": reading.record()["pages"], "warnings": reading.warnings}
     return {"files": [*drawn, *written], "made_by": dict(reading.provenance), "usage": usage, **told}
 

@@ -31,9 +31,7 @@ def page_seconds() -> tuple[float, float, bool]:
     """(clock, processor) seconds until the page is there, and whether torch was loaded by then."""
     begun = time.perf_counter()
     command = [sys.executable, "-m", "dsv4", "serve", "--port", "0", "--model", "echo"]
-    child = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-    )
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
     try:
         assert child.stdout is not None
         line = next(line for line in child.stdout if line.startswith("Open http"))

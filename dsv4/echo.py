@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsv4 import limits
 from dsv4._parts import part
+from dsv4.finish import clip_before_FHW3, continued
 from dsv4.instructions import MOTION_SECONDS, poses_of, split_motion
 from dsv4.messages import Repo
 from dsv4.pictures_in import open_pictures
@@ -131,6 +132,7 @@ class EchoStudio:
         steps: int = 8,
         guidance: float = 2.0,
         first_frame: Image | None = None,
+        after: Video | None = None,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Clip:
@@ -139,6 +141,7 @@ class EchoStudio:
 
         text = limits.check_prompt(prompt)
         limits.check_numbers(seconds=seconds, seed=seed, steps=steps, guidance=guidance)
+        limits.check_clip(seconds, first_frame, after)
         count, side = limits.clip_frames(seconds), limits.CLIP_SIZE
         colour = _colour(text, seed)
         frames = [_square(side, colour, left=index * (side // 2) // count) for index in range(count)]
@@ -146,6 +149,8 @@ class EchoStudio:
             (opened,) = open_pictures([first_frame])
             frames[0] = np.asarray(opened.resize((side, side)), dtype=np.uint8)
         frames_FHW3 = np.stack(frames)
+        if after is not None:
+            frames_FHW3 = continued(clip_before_FHW3(after, side, count), frames_FHW3)
         _steps(steps, on_progress, cancelled, lambda _: frames_FHW3)
         made_by = self._provenance("video", text, seed, seconds=seconds, steps=steps, guidance=guidance)
         return Clip(frames=frames_FHW3, fps=limits.CLIP_FPS, provenance=made_by)
@@ -171,7 +176,7 @@ class EchoStudio:
         check_task(task, find)
 
         def write(picture: PilImage, stop: Callable[[], bool]) -> _EchoPage:
-            cost = chosen.num_tokens(*picture.size)
+            cost = chosen.num_tokens(*picture.size).sequence
             words = [f"A page of {picture.width} x {picture.height},", f"{cost} tokens", f"in mode {mode}."]
             return _EchoPage(["<|ref|>middle<|/ref|><|det|>[[250, 250, 749, 749]]<|/det|>", *words], cost, stop)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from dsv4 import limits
 from dsv4._parts import part
 from dsv4.errors import InputError
 from dsv4.instructions import MOTION_SECONDS, poses_of, split_motion
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from dsv4.engine.prefix import PrefixCache
-    from dsv4.messages import Image
+    from dsv4.messages import Image, Video
     from dsv4.model_input import ModelInput
     from dsv4.tokenizer import Tokenizer
 
@@ -141,11 +142,45 @@ def enlarged(picture_HW3: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(picture_HW3).resize((size, size), Image.Resampling.LANCZOS))
 
 
+def clip_before_FHW3(source: Video, side: int, more: int) -> np.ndarray:
+    """A clip that is gone on with, uint8 [F, side, side, 3] at our rate of frames; `more` frames will follow.
+
+    Raises InputError if it cannot be read, or if it would become too long.
+    """
+    import numpy as np
+    from PIL import Image
+
+    clips = part("generation.clips")
+    try:
+        known = clips.read_clip(source.source, 1)
+        count = max(1, round(known.total / (known.fps or limits.CLIP_FPS) * limits.CLIP_FPS))
+        if count + more > limits.CLIP_FRAMES:
+            raise InputError(f"the clip would have {count + more - 1} frames; at most {limits.CLIP_FRAMES} are made")
+        read = clips.read_clip(source.source, None if count >= known.total else count)
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+    # Shorter rates are brought to ours by showing frames again.
+    places = np.linspace(0, len(read.frames_NHW3) - 1, count).round().astype(int)
+    return np.stack([np.asarray(Image.fromarray(read.frames_NHW3[place]).resize((side, side))) for place in places])
+
+
+def continued(before_FHW3: np.ndarray, made_FHW3: np.ndarray) -> np.ndarray:
+    """Both clips as one: the first frame of what was made is the last of what stood before."""
+    import numpy as np
+
+    return np.concatenate([before_FHW3, made_FHW3[1:]])
+
+
 def first_frame_3HW(source: Image, side: int) -> torch.Tensor:
     """A picture as the first frame of a clip, [3, side, side] in -1..1; raises InputError if it cannot be opened."""
     import numpy as np
-    import torch
 
     (opened,) = open_pictures([source])
-    pixels_HW3 = np.asarray(opened.convert("RGB").resize((side, side)), dtype=np.float32)
-    return torch.from_numpy(pixels_HW3 / 127.5 - 1).permute(2, 0, 1)
+    return as_frame_3HW(np.asarray(opened.convert("RGB").resize((side, side))))
+
+
+def as_frame_3HW(pixels_HW3: np.ndarray) -> torch.Tensor:
+    """Bytes [H, W, 3] as a frame in -1..1."""
+    import torch
+
+    return torch.tensor(pixels_HW3, dtype=torch.float32).permute(2, 0, 1) / 127.5 - 1

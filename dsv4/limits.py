@@ -27,12 +27,14 @@ RANGES: dict[str, Range] = {
     "candidates": Range(low=1, high=16),
     "steps": Range(low=1, high=64, unit=" steps"),
     "guidance": Range(low=1, high=10, whole=False),
-    "seconds": Range(low=0.25, high=4, whole=False, unit=" seconds"),
+    "seconds": Range(low=0.25, high=6, whole=False, unit=" seconds"),
 }
-SIZES = (64, 128, 192, 256)  # sides of a picture in pixels; enlarged from PAINTED_SIZE
-PAINTED_SIZE = 64  # side that nano paints at; other sizes are enlarged from it
+SIDES = range(8, 257, 8)  # sides that a picture can have, in pixels
+SIZES = (64, 128, 192, 256)  # those that are offered where people choose from a list
+PAINTED_SIZE = 64  # side that nano paints at; other sizes are scaled from it
 CLIP_SIZE = 64  # side of a clip in pixels
 CLIP_FPS = 8
+CLIP_FRAMES = 480  # of a clip that is gone on with, its continuation included
 
 PROMPT_CHARACTERS = 20_000
 PICTURES = 16  # in one message
@@ -92,12 +94,21 @@ def check_prompt(prompt: object) -> str:
 
 
 def check_size(size: Any) -> int:
-    """A picture side from SIZES; raises InputError that names the nearest."""
-    if isinstance(size, bool) or not isinstance(size, int) or size not in SIZES:
+    """A picture side from SIDES; raises InputError that names the nearest."""
+    if isinstance(size, bool) or not isinstance(size, int) or size not in SIDES:
         number = isinstance(size, (int, float)) and size == size
-        near = f"; the nearest is {min(SIZES, key=lambda side: abs(side - size))}" if number else ""
-        raise InputError(f"size must be one of {', '.join(map(str, SIZES))} pixels, got {_short(size)}{near}")
+        near = f"; the nearest is {min(SIDES, key=lambda side: abs(side - size))}" if number else ""
+        wanted = f"a multiple of {SIDES.step} from {SIDES[0]} to {SIDES[-1]} pixels"
+        raise InputError(f"size must be {wanted}, got {_short(size)}{near}")
     return size
+
+
+def check_clip(seconds: float, first_frame: object, after: object) -> None:
+    """Raise InputError for a clip that would begin twice, or one frame that is to go on with another clip."""
+    if after is not None and first_frame is not None:
+        raise InputError("give either a first frame or a clip to go on with, not both")
+    if after is not None and clip_frames(seconds) < 2:
+        raise InputError("a continuation needs at least two frames")
 
 
 def check_mode(mode: str) -> str:

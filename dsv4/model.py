@@ -113,7 +113,7 @@ class Model:
         return self._later[name]
 
     def embed(self, given: ModelInput) -> Prompt:
-        """Splice picture features into the token embeddings; Engram is closed at picture places.
+        """Splice picture features into the token embeddings; Engram is closed at picture places, or opened by codes.
 
         Raises ValueError when there are views but no eyes.
         """
@@ -125,9 +125,26 @@ class Model:
             raise ValueError("this model has no eyes, so it cannot take pictures")
         with torch.inference_mode():
             embeds_BTD = self.core.embed(given.token_ids_BT).clone()
-            for view, (start, stop) in zip(given.views, given.image_spans, strict=True):
-                embeds_BTD[0, start:stop] = self.eyes(view).to(embeds_BTD.dtype)
-        return Prompt(token_ids_BT=given.token_ids_BT, embeds_BTD=embeds_BTD, memory_ids_BT=given.memory_ids_BT)
+            seen = [self.eyes(view) for view in given.views]
+            for features_VD, (start, stop) in zip(seen, given.image_spans, strict=True):
+                embeds_BTD[0, start:stop] = features_VD.to(embeds_BTD.dtype)
+        memory = self._memory(given, seen)
+        return Prompt(token_ids_BT=given.token_ids_BT, embeds_BTD=embeds_BTD, memory_ids_BT=memory)
+
+    def _memory(self, given: ModelInput, seen: list[Tensor]) -> Tensor:
+        """What Engram hashes: the words alone, or with the n-grams of codes at picture places where the core asks."""
+        import torch
+
+        assert given.memory_ids_BT is not None and self.eyes is not None
+        part = getattr(self.core.config, "engram", None)
+        if part is None or not part.picture_bits:
+            return given.memory_ids_BT
+        codes_1TO = given.token_ids_BT.new_full((*given.token_ids_BT.shape, part.max_order), -1)
+        for view, features_VD, (start, stop) in zip(given.views, seen, given.image_spans, strict=True):
+            with torch.inference_mode():
+                found_VO = self.eyes.codes(view, features_VD, bits=part.picture_bits, count=part.max_order)
+            codes_1TO[0, start:stop] = found_VO.to(codes_1TO.device)
+        return self.core.memory_ids(given.memory_ids_BT, codes_1TO)
 
     def taps(self, token_ids_BT: Tensor) -> tuple[Tensor, ...]:
         """The core's states that condition the head: three tensors [B, T, D]."""

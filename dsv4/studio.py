@@ -14,8 +14,11 @@ from dsv4._parts import asset, part
 from dsv4.errors import InputError, unknown
 from dsv4.finish import (
     Answer,
+    as_frame_3HW,
     check_candidates,
+    clip_before_FHW3,
     closed_in_answers,
+    continued,
     drawn,
     enlarged,
     first_frame_3HW,
@@ -172,16 +175,26 @@ class Studio:
         steps: int = 8,
         guidance: float = 2.0,
         first_frame: Image | None = None,
+        after: Video | None = None,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Clip:
-        """Animate a clip; `first_frame` is kept as it is and moved on from."""
+        """Animate a clip; `first_frame` is kept as it is and moved on from.
+
+        `after` is a clip that is gone on with from its last frame, and stands in front of what is made; how fast it
+        moved is not known to the model. Nano learnt two seconds; what is longer moves more slowly.
+        """
         limits.check_numbers(seconds=seconds, seed=seed, steps=steps, guidance=guidance)
+        limits.check_clip(seconds, first_frame, after)
         ids_BT = self.processor.video(prompt).token_ids_BT
         side, count = limits.CLIP_SIZE, limits.clip_frames(seconds)
+        before = clip_before_FHW3(after, side, count) if after is not None else None
         first = first_frame_3HW(first_frame, side) if first_frame is not None else None
+        first = first if before is None else as_frame_3HW(before[-1])
         frames = self._flow(ids_BT, (count, side, side), seed, steps, guidance, first, on_progress, cancelled)
-        made_by = self._made_by("video", prompt, seed, seconds=seconds, steps=steps, guidance=guidance)
+        frames = frames if before is None else continued(before, frames)
+        told = {} if after is None else {"after": after.source.name}
+        made_by = self._made_by("video", prompt, seed, seconds=seconds, steps=steps, guidance=guidance, **told)
         return Clip(frames=frames, fps=limits.CLIP_FPS, provenance=made_by)
 
     def read(

@@ -102,9 +102,7 @@ class Foreign:
         frames_FHW3, black = _frames(getattr(result, "images" if row.kind == "image" else "frames"))
         if black:
             more.append("the result is black or not a number, which a broken weight or too low a precision gives")
-        return Made(
-            frames_FHW3=frames_FHW3, fps=row.fps, prompt=asked, notes=(*told, *more), stopped=state["stopped"]
-        )
+        return Made(frames_FHW3=frames_FHW3, fps=row.fps, prompt=asked, notes=(*told, *more), stopped=state["stopped"])
 
     def _watcher(
         self,
@@ -161,9 +159,7 @@ def _place(pipe: Any, way: str, device: str) -> None:
         pipe.enable_sequential_cpu_offload()
     else:
         if way == "layers in 8 bits":
-            pipe.transformer.enable_layerwise_casting(
-                storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.bfloat16
-            )
+            pipe.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.bfloat16)
         pipe.enable_model_cpu_offload()
 
 

@@ -30,6 +30,8 @@ def test_the_eyes_are_measured_beside_another_port(python, python_environment, t
     rows = [json.loads(line) for line in lines.read_text().splitlines()]
     assert [row["tokens"] for row in rows] == [73, 111]
     assert all(0 <= row["apart"] <= 3e-6 and row["ours"][0][0] > 0 and row["peer"][0][0] > 0 for row in rows)
+
+
 def test_the_hands_are_timed(python, python_environment):
     command = [python, str(ROOT / "bench" / "hands.py"), "--model", "echo", "--runs", "1"]
     run = subprocess.run(command, env=python_environment, capture_output=True, text=True, check=True, timeout=60)

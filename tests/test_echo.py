@@ -79,7 +79,7 @@ BAD = [
     ("chat", {"prompt": "a", "mode": ["tiny"]}, "unknown mode"),
     ("chat", {"prompt": "a", "max_tokens": 0}, "max_tokens must be"),
     ("svg", {"prompt": "a", "temperature": 3}, "temperature must be"),
-    ("image", {"prompt": "a", "size": 100}, "the nearest is 128"),
+    ("image", {"prompt": "a", "size": 101}, "the nearest is 104"),
     ("image", {"prompt": "a", "steps": 0}, "steps must be"),
     ("video", {"prompt": "a", "seconds": 100}, "seconds must be"),
     ("video", {"prompt": "a", "seed": -1}, "seed must be"),

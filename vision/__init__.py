@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .frames import open_frames as open_frames
     from .modes import MODES as MODES
     from .modes import Mode as Mode
+    from .modes import TokenCount as TokenCount
     from .modes import get_mode as get_mode
     from .overlay import draw_boxes as draw_boxes
     from .overlay import draw_tiles as draw_tiles
@@ -35,6 +36,7 @@ _HOME = {
     "DeepSeekViTConfig": "deepseek_vit",
     "MODES": "modes",
     "Mode": "modes",
+    "TokenCount": "modes",
     "get_mode": "modes",
     "draw_boxes": "overlay",
     "draw_tiles": "overlay",

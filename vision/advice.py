@@ -54,6 +54,6 @@ def advise(kind: str, width: int, height: int, *, slack: float = 0.05) -> Advice
     rates = {name: rate for name, rate in EDIT_DISTANCE[kind].items() if MODES[name].trained}
     best = min(rates.values())
     enough = [MODES[name] for name, rate in rates.items() if rate <= best + slack + 1e-9]
-    chosen = min(enough, key=lambda mode: mode.num_tokens(width, height))
-    tokens = chosen.num_tokens(width, height)
+    chosen = min(enough, key=lambda mode: mode.num_tokens(width, height).sequence)
+    tokens = chosen.num_tokens(width, height).sequence
     return Advice(mode=chosen, edit_distance=rates[chosen.name], best=best, tokens=tokens)

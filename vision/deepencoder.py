@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .codes import NO_CODE, lines_of
 from .config import DeepEncoderConfig
 from .modes import STRIDE
 from .quick_import import without_compiler
@@ -107,6 +108,18 @@ class DeepEncoder(nn.Module):
         return torch.cat([lines_NVD, last], dim=1)
 
     encode = sequence
+
+    def codes(self, views: Views, features_VD: Tensor, *, bits: int, count: int) -> Tensor:
+        """For every token that `forward` gave, its cell's code and those of `count` - 1 cells around it, [V, O].
+
+        Cells of neighbouring tiles are neighbours. -1 at newlines and the separator, 2 ** bits beyond the edges.
+        """
+        columns, rows = views.grid
+        across, down = columns * views.mode.tile // STRIDE, rows * views.mode.tile // STRIDE
+        tiled, cells = down * (across + 1), views.mode.cells
+        found = [lines_of(features_VD[:tiled], down, across, bits=bits, count=count)] if tiled else []
+        found.append(lines_of(features_VD[tiled:-1], cells, cells, bits=bits, count=count))
+        return torch.cat([*found, found[-1].new_full((1, count), NO_CODE)])
 
     def grid(self, pixels_N3SS: Tensor) -> Tensor:
         """Features of views of one size on their grid, [N, H, W, D]; pixels in -1..1.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
+from .codes import codes_of, with_neighbours
 from .released import check_fit, weight_files
 from .views import pixels_of
 
@@ -123,6 +124,12 @@ class DeepSeekViT(nn.Module):
     def forward(self, views: FreeViews) -> Tensor:
         """All tokens of one prepared picture, [V, D] with V = `views.tokens`, row by row."""
         return self.sequence(views.whole_13HW.to(self.trunk.norm.weight.device))[0]
+
+    def codes(self, views: FreeViews, features_VD: Tensor, *, bits: int, count: int) -> Tensor:
+        """For every token that `forward` gave, its code and those of `count` - 1 tokens around it, [V, O]."""
+        columns, rows = token_grid(*views.size)
+        codes_HW = codes_of(features_VD.unflatten(0, (rows, columns)), bits=bits)
+        return with_neighbours(codes_HW, count=count, outside=2**bits).flatten(0, 1)
 
     def sequence(self, pixels_N3HW: Tensor) -> Tensor:
         """Pictures of one size as the language model reads them, [N, H*W, D]."""

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-
 def open_frames(
     source: str | os.PathLike[str] | bytes, wanted: Sequence[int] = (), *, most: int
 ) -> Iterator[tuple[int, Image]]:

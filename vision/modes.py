@@ -9,9 +9,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from typing import NamedTuple
 
 STRIDE = 64  # pixels of a side that become one feature: patches of 16, then two convolutions of stride 2
 TILE_LIMITS = (9, 6)  # of the published class, and of servers that are short of memory
+
+
+class TokenCount(NamedTuple):
+    """What a picture costs: features of the grid, as the paper counts, and places in the language model's sequence."""
+
+    paper: int
+    sequence: int
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,20 +64,16 @@ class Mode:
                 best, best_gap = (columns, rows), gap
         return best
 
-    def num_tokens(self, width: int, height: int) -> int:
-        """How many places the picture takes in the language model's sequence."""
+    def num_tokens(self, width: int, height: int) -> TokenCount:
+        """Both counts for a picture of this size; the sequence's is exactly what the encoder returns."""
         columns, rows = self.tile_grid(width, height)
-        cells = self.tile // STRIDE
-        return cells * rows * (cells * columns + 1) * bool(rows) + self.cells * (self.cells + 1) + 1
-
-    def paper_tokens(self, width: int, height: int) -> int:
-        """The count as the paper gives it: grid features alone."""
-        columns, rows = self.tile_grid(width, height)
-        return columns * rows * (self.tile // STRIDE) ** 2 + self.cells**2
+        lines = rows * self.tile // STRIDE + self.cells  # a newline stands behind each, a separator behind them all
+        paper = columns * rows * (self.tile // STRIDE) ** 2 + self.cells**2
+        return TokenCount(paper=paper, sequence=paper + lines + 1)
 
     def valid_tokens(self, width: int, height: int) -> int:
         """Of the paper's count, the features that show picture and not padding."""
-        tiles = self.paper_tokens(width, height) - self.cells**2
+        tiles = self.num_tokens(width, height).paper - self.cells**2
         if self.stretch:
             return tiles + self.cells**2
         return tiles + math.ceil(self.cells**2 * min(width, height) / max(width, height))

@@ -43,7 +43,16 @@ def build_sam(config: DeepEncoderConfig) -> Any:
     for block in sam.blocks:
         block.attn = FoldedAttention(block.attn, window=block.window_size)
         block.window_size = 0  # the block hands over the whole grid; its attention cuts the windows itself
+    sam.patch_embed.norm = InOrder()
     return sam
+
+
+class InOrder(nn.Module):
+    """Channels next to each other in memory: a convolution leaves them apart, and every later sum would pay for it."""
+
+    def forward(self, x_BHWC: Tensor) -> Tensor:
+        """The same values."""
+        return x_BHWC.contiguous()
 
 
 class FoldedAttention(nn.Module):
@@ -74,7 +83,8 @@ class FoldedAttention(nn.Module):
         windows_BSSX = filled.unflatten(2, (across, -1)).unflatten(1, (down, -1)).transpose(2, 3).flatten(0, 2)
         seen_BSSC = torch.cat([self._attend(some, self.window**2) for some in self._groups(windows_BSSX)])
         seen = seen_BSSC.unflatten(0, (-1, down, across)).transpose(2, 3).flatten(3, 4).flatten(1, 2)
-        return self.proj(seen[:, :rows, :columns])
+        # A view with gaps would be multiplied row by row, with a copy of the weights for each.
+        return self.proj(seen[:, :rows, :columns].contiguous())
 
     def _groups(self, windows_BSSX: Tensor) -> tuple[Tensor, ...]:
         if torch.is_grad_enabled():

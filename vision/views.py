@@ -30,12 +30,12 @@ class Views:
     @property
     def tokens(self) -> int:
         """Places in the language model's sequence: exactly what the encoder will return."""
-        return self.mode.num_tokens(*self.size)
+        return self.mode.num_tokens(*self.size).sequence
 
     @property
     def paper_tokens(self) -> int:
         """The count without newlines and separator, as the paper gives it."""
-        return self.mode.paper_tokens(*self.size)
+        return self.mode.num_tokens(*self.size).paper
 
 
 def prepare(picture: Image, mode: str | Mode = "tiny") -> Views:

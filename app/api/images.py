@@ -6,13 +6,13 @@ Source: the public images interface as its Python client 3.57 speaks it, with `o
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from dsv4.limits import IMAGES_AT_ONCE, SIZES
+from dsv4.limits import IMAGES_AT_ONCE, SIDES
 
 from ..jobs import ENDED, Job
 from .body import read_json
@@ -38,7 +38,7 @@ async def create(request: Request) -> Response:
     prompt = fields.take("prompt", str)
     form = fields.choice("output_format", FORMATS, "png")
     count = fields.whole("n", 1, IMAGES_AT_ONCE, 1)
-    size = square(fields.take("size", str, "auto"), SIZES, DEFAULT_SIZE)
+    size = square(fields.take("size", str, "auto"), SIDES, DEFAULT_SIZE)
     streamed, partial = fields.take("stream", bool, False), fields.whole("partial_images", 0, 3, 0)
     as_url = fields.choice("response_format", ("b64_json", "url"), "b64_json") == "url"
     if streamed and count > 1:
@@ -70,17 +70,18 @@ async def create(request: Request) -> Response:
     return JSONResponse(answer)
 
 
-def square(size: str, sides: tuple[int, ...], default: int) -> int:
+def square(size: str, sides: Sequence[int], default: int) -> int:
     """The side of a size such as 128x128; raises ApiError that names the nearest one that is made."""
     if size == "auto":
         return default
     width, cross, height = size.lower().partition("x")
-    allowed = ", ".join(f"{side}x{side}" for side in sides)
+    few = ", ".join(f"{side}x{side}" for side in sides)
+    allowed = few if len(sides) < 5 else f"{sides[0]}x{sides[0]} to {sides[-1]}x{sides[-1]} in steps of 8"
     if not cross or not width.isdecimal() or not height.isdecimal() or max(len(width), len(height)) > 9:
-        raise ApiError(400, f"size must be one of {allowed}, or auto", param="size")
+        raise ApiError(400, f"size must be {allowed}, or auto", param="size")
     if width != height or int(width) not in sides:
         near = min(sides, key=lambda side: abs(side - (int(width) + int(height)) / 2))
-        raise ApiError(400, f"size must be one of {allowed}; the nearest to {size[:20]} is {near}x{near}", param="size")
+        raise ApiError(400, f"size must be {allowed}; the nearest to {size[:20]} is {near}x{near}", param="size")
     return int(width)
 
 

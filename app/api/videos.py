@@ -33,7 +33,10 @@ EXAMPLE = {"model": "nano", "prompt": "a soccer ball bouncing", "seconds": "2", 
 
 @router.post("/v1/videos", openapi_extra={"example": EXAMPLE})
 async def create(request: Request) -> Response:
-    """Ask for a clip, as JSON or as a form with `input_reference`, a picture that it begins with."""
+    """Ask for a clip, as JSON or as a form with `input_reference`, a picture that it begins with.
+
+    `after` is the id of an earlier clip that is gone on with from its last frame.
+    """
     fields = await _read(request)
     check_model(request, fields.take("model", str, None))
     prompt = fields.take("prompt", str)
@@ -51,6 +54,9 @@ async def create(request: Request) -> Response:
     reference = fields.take("input_reference", (str, dict), None)
     if reference is not None:
         params["first_frame"] = await _reference(request, reference)
+    before = fields.take("after", str, None)
+    if before is not None:
+        params["after"] = _clip_of(request, before)
     warnings = fields.warnings()
     job = submit(request, "video", params)
     return JSONResponse({**_video(request, job), **({"warnings": warnings} if warnings else {})})
@@ -114,6 +120,15 @@ async def _read(request: Request) -> Fields:
             else:
                 found[name] = value
     return Fields(found)
+
+
+def _clip_of(request: Request, name: str) -> str:
+    """The asset id of a finished clip of this person."""
+    job = own_job(request, name, "video")
+    made = house_of(request).made(job)
+    if not made:
+        raise ApiError(400, f"the clip '{name}' is not there: {job.state}", param="after")
+    return made[0].id
 
 
 async def _reference(request: Request, given: str | dict[str, Any]) -> str:

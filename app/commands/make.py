@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import dsv4
-from dsv4 import limits
+from dsv4 import forecast, limits
 from dsv4._parts import part
 from dsv4.errors import InputError
 from dsv4.messages import document, image, video
@@ -63,13 +63,17 @@ def svg(args: argparse.Namespace) -> int:
     if args.output:
         check_output(args.output, "svg")
     started = time.monotonic()
-    drawing = _edited(args) if args.edit else _load(args).svg(
-        args.prompt,
-        seed=args.seed,
-        temperature=args.temperature,
-        max_tokens=args.max_tokens,
-        candidates=args.candidates,
-        on_progress=_reporter(args),
+    drawing = (
+        _edited(args)
+        if args.edit
+        else _load(args).svg(
+            args.prompt,
+            seed=args.seed,
+            temperature=args.temperature,
+            max_tokens=args.max_tokens,
+            candidates=args.candidates,
+            on_progress=_reporter(args),
+        )
     )
     if args.output:
         return _saved(args, drawing, started)
@@ -97,6 +101,7 @@ def picture(args: argparse.Namespace) -> int:
     limits.check_numbers(seed=args.seed, steps=args.steps, guidance=args.guidance)
     check_output(args.output, "image")
     studio, started = _load(args), time.monotonic()
+    _forecast(args, studio, (1, limits.PAINTED_SIZE, limits.PAINTED_SIZE))
     painted = studio.image(
         args.prompt,
         seed=args.seed,
@@ -114,7 +119,10 @@ def clip(args: argparse.Namespace) -> int:
     limits.check_numbers(seconds=args.seconds, seed=args.seed, steps=args.steps, guidance=args.guidance)
     check_output(args.output, "video")
     first_frame = image(args.first_frame) if args.first_frame else None
+    after = video(args.after) if args.after else None
+    limits.check_clip(args.seconds, first_frame, after)
     studio, started = _load(args), time.monotonic()
+    _forecast(args, studio, (limits.clip_frames(args.seconds), limits.CLIP_SIZE, limits.CLIP_SIZE))
     filmed = studio.video(
         args.prompt,
         seconds=args.seconds,
@@ -122,6 +130,7 @@ def clip(args: argparse.Namespace) -> int:
         steps=args.steps,
         guidance=args.guidance,
         first_frame=first_frame,
+        after=after,
         on_progress=_reporter(args),
     )
     return _saved(args, filmed, started)
@@ -129,6 +138,15 @@ def clip(args: argparse.Namespace) -> int:
 
 def _load(args: argparse.Namespace) -> Any:
     return dsv4.load(resolve("model", args.model).value)
+
+
+def _forecast(args: argparse.Namespace, studio: Any, shape: tuple[int, int, int]) -> None:
+    """Say how long it will take, before it starts; a model without a head says for itself what is wrong."""
+    head = getattr(getattr(studio, "model", None), "head", None)
+    if args.quiet or args.json or head is None:
+        return
+    seconds = forecast.seconds_of(head, shape, steps=args.steps, guidance=args.guidance)
+    print(f"{shape[0]} frames" if shape[0] > 1 else "a picture", f"in {forecast.told(seconds)}", file=sys.stderr)
 
 
 def _reporter(args: argparse.Namespace) -> Callable[[Progress], None] | None:

@@ -43,10 +43,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _row(mode: Any, width: int, height: int) -> dict[str, Any]:
+    count = mode.num_tokens(width, height)
     return {
         "mode": mode.name,
-        "tokens": mode.num_tokens(width, height),
-        "paper": mode.paper_tokens(width, height),
+        "tokens": count.sequence,
+        "paper": count.paper,
         "valid": mode.valid_tokens(width, height),
         "tiles": list(mode.tile_grid(width, height)),
         "use": mode.use,

@@ -46,7 +46,7 @@ def cost_line(paths: Sequence[str], mode: str) -> str:
 
 def tokens(mode: Any, sizes: Sequence[tuple[int, int]]) -> int:
     """The places that pictures of these sizes take in the sequence, separators included."""
-    return sum(mode.num_tokens(width, height) for width, height in sizes)
+    return sum(mode.num_tokens(width, height).sequence for width, height in sizes)
 
 
 def picture_sizes(paths: Sequence[str]) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from dsv4._parts import asset
-from dsv4.limits import BATCH_ROWS, CLIP_FPS, CLIP_SIZE, PICTURES, PROMPT_CHARACTERS, RANGES, SIZES
+from dsv4.limits import BATCH_ROWS, CLIP_FPS, CLIP_SIZE, PICTURES, PROMPT_CHARACTERS, RANGES, SIDES
 
 from ..archive import read_archive
 from ..house import House
@@ -123,7 +123,7 @@ def _limits() -> str:
     return (
         "## Limits\n"
         f"Prompts of up to {PROMPT_CHARACTERS:,} characters, {PICTURES} pictures in a message, pictures of "
-        f"{', '.join(map(str, SIZES))} pixels a side, clips of {CLIP_SIZE} pixels, {CLIP_FPS} frames a second and "
+        f"{SIDES[0]} to {SIDES[-1]} pixels a side, clips of {CLIP_SIZE} pixels, {CLIP_FPS} frames a second and "
         f"{seconds.low:g} to {seconds.high:g} seconds, batches of {BATCH_ROWS:,} rows. How the studio is used from "
         "programs is at [docs](docs)."
     )

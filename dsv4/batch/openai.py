@@ -15,7 +15,7 @@ from typing import Any
 from dsv4.batch.reading import checked_options
 from dsv4.batch.row import OPENAI, SUFFIXES, Job, check_pictures, picture
 from dsv4.errors import InputError, unknown
-from dsv4.limits import HISTORY_MESSAGES, SIZES, check_count
+from dsv4.limits import HISTORY_MESSAGES, SIDES, check_count
 from dsv4.messages import ROLES, Image, Message
 from dsv4.results import Reply
 
@@ -167,7 +167,7 @@ def _options(task: str, body: dict[str, Any], allowed: tuple[str, ...], others: 
 def _square(size: object) -> int:
     width, _, height = str(size).partition("x")
     if width != height or not width.isdecimal() or len(width) > 6:
-        allowed = ", ".join(f"{side}x{side}" for side in SIZES)
+        allowed = f"{SIDES[0]}x{SIDES[0]} to {SIDES[-1]}x{SIDES[-1]} in steps of {SIDES.step}"
         raise InputError(f"size must be auto or {allowed}, got {str(size)[:60]!r}")
     return int(width)
 

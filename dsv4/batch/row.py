@@ -100,7 +100,7 @@ def plain_job(number: int, name: str, row: dict[str, Any], files: Path | None) -
 def check_pictures(task: str, pictures: tuple[Path | bytes, ...]) -> None:
     """Raise InputError when the task does not take so many pictures."""
     if task == "read" and not pictures:
-        raise InputError("a row of task read names its document: images: [\"paper.pdf\"]")
+        raise InputError('a row of task read names its document: images: ["paper.pdf"]')
     if pictures and task not in TAKES_PICTURES:
         raise InputError(f"a row of task {task} takes no images")
     most = TAKES_PICTURES.get(task)

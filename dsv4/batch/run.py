@@ -96,9 +96,7 @@ def batch_status(out: str | PathLike[str]) -> BatchReport:
 class _Run:
     """One run into a folder: what is left, and the counts as they grow."""
 
-    def __init__(
-        self, folder: Path, ledger: Ledger, rows: Rows, on_row: Callable[[BatchReport], None] | None
-    ) -> None:
+    def __init__(self, folder: Path, ledger: Ledger, rows: Rows, on_row: Callable[[BatchReport], None] | None) -> None:
         self.folder, self.ledger, self.rows, self.on_row = folder, ledger, rows, on_row
         self.done, self.failed = ledger.counts()
         self.work = folder / ".work"

@@ -91,9 +91,7 @@ def decode(folder: Path, memory: int, tokens: int, *, all_here: bool = False) ->
     placed = load_placed(folder, experts="mapped", memory=memory)
     core, meter = placed.core, placed.meter
     cache = core.new_cache(1, 16 + WARM_UP + tokens)
-    dense = sum(
-        one.numel() * one.element_size() for name, one in core.named_parameters() if name != "embedding.weight"
-    )
+    dense = sum(one.numel() * one.element_size() for name, one in core.named_parameters() if name != "embedding.weight")
     with torch.inference_mode():
         token = core(torch.arange(8)[None], cache=cache, last_only=True).logits_BTV.argmax(-1)
         for _ in range(WARM_UP):

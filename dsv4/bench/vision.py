@@ -65,7 +65,7 @@ def rows(args: argparse.Namespace) -> Any:
         mode = vision.get_mode(name)
         pixels = torch.rand(1, 3, mode.side, mode.side).to(dtype) * 2 - 1
         with torch.inference_mode():
-            row = {"mode": name, "side": mode.side, "tokens": mode.num_tokens(mode.side, mode.side)}
+            row = {"mode": name, "side": mode.side, "tokens": mode.num_tokens(mode.side, mode.side).sequence}
             ours = encoder.features(pixels)
             if peer is not None:
                 wanted = peer(pixels).last_hidden_state.float()

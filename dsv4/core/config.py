@@ -295,12 +295,15 @@ class EngramConfig:
     pad_id: int = 0  # the token that stands before the start of a document
     seed: int = 0
     form: str = "paper"
+    picture_bits: int = 0  # of the codes that pictures are looked up by; 0 closes memory at pictures
 
     def __post_init__(self) -> None:
         _positive(self, "rows", "width", "heads", "kernel")
         _one_of("form of memory", self.form, FORMS)
         if self.max_order < 2:
             raise ValueError(f"max_order must be at least 2, got {self.max_order}")
+        if not 0 <= self.picture_bits <= 24:
+            raise ValueError(f"picture_bits must be 0 (closed) to 24, got {self.picture_bits}")
 
     @property
     def orders(self) -> int:

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from dsv4.core.config import CoreConfig
 from dsv4.core.frame import Frame
 from dsv4.core.memory import MemoryTable
-from dsv4.ops.hashing import multipliers, ngram_rows, prime_sizes, same_segment
+from dsv4.ops.hashing import DEAD, multipliers, ngram_rows, prime_sizes, same_segment
 from dsv4.ops.linear import Linear
 from dsv4.ops.norm import rms_norm
 from dsv4.ops.numbers import wide
@@ -57,9 +57,9 @@ class Engram(nn.Module):
         lane_BTNW = rms_norm(x_BTNW, eps=self.eps) * self.lane_norm.to(x_BTNW.dtype)
         agree_BTN = wide(key_BTNW * lane_BTNW).sum(-1) / math.sqrt(hidden)
         gate_BTN = torch.sigmoid(torch.sign(agree_BTN) * agree_BTN.abs().clamp_min(1e-6).sqrt())
-        gate_BTN = gate_BTN * (shifts[0] >= 0)[..., None]
+        gate_BTN = gate_BTN * (shifts[0] != DEAD)[..., None]
         gated_BTNW = gate_BTN[..., None].to(value_BT1W.dtype) * value_BT1W
-        return gated_BTNW + self._convolve(gated_BTNW, shifts[0] >= 0, frame)
+        return gated_BTNW + self._convolve(gated_BTNW, shifts[0] != DEAD, frame)
 
     def _convolve(self, gated_BTNW: Tensor, open_BT: Tensor, frame: Frame) -> Tensor:
         """Depthwise causal convolution with steps of `max_order`, SiLU after it; closed at closed places."""

@@ -67,6 +67,8 @@ class LanguageCore(nn.Module):
         self.canonical_ids: Tensor
         vocabulary = config.vocab_size if canonical_ids.is_meta else int(canonical_ids.max()) + 1
         self.pad_id = 0
+        if config.engram is not None and config.engram.picture_bits and 2**config.engram.picture_bits + 2 > vocabulary:
+            raise ValueError(f"picture_bits={config.engram.picture_bits} makes more codes than {vocabulary} token ids")
         if config.engram is not None and not canonical_ids.is_meta:
             self.pad_id = int(canonical_ids[config.engram.pad_id])
         self.embedding = nn.Embedding(config.vocab_size, config.hidden)
@@ -140,9 +142,10 @@ class LanguageCore(nn.Module):
         """Read tokens, after those in `cache` where one is given (it is appended to).
 
         token_ids_BT: int64 ids. embeds_BTD: their embeddings where some are replaced (pictures). memory_ids_BT: token
-        ids as memory sees them, -1 where it is closed. positions_BT: from zero, or on from the cache, by default;
-        they restart with each document of a packed row. segments_BT: number of the document each token belongs to;
-        attention and memory do not cross documents (whole rows only, not with a cache).
+        ids as memory sees them, -1 where it is closed; [B, T, max_order] names the n-gram of each place itself, as
+        `memory_ids` makes it, where a picture's codes (-2 and below) have neighbours in two dimensions.
+        positions_BT: from zero, or on from the cache, by default; they restart with each document of a packed row.
+        segments_BT: number of each token's document; attention and memory do not cross it (not with a cache).
         taps: 1-based block numbers; the mean over lanes after each of these blocks, before any norm, is returned.
         sparse: whether sparse layers select entries once there are more than top_k; by default only in evaluation.
         index_loss: True or 'all' trains the indexer against the whole attention distribution, 'chosen' (with
@@ -285,6 +288,18 @@ class LanguageCore(nn.Module):
             file = None if folder is None else Path(folder) / f"engram-{layer:02d}.rows"
             engram.table.place(home, device=self.embedding.weight.device, file=file)
 
+    def memory_ids(self, memory_ids_BT: Tensor, codes_BTO: Tensor | None = None) -> Tensor:
+        """The n-gram of every place of whole rows [B, T, O], as `forward` takes it: words before it, or what is seen.
+
+        codes_BTO: a picture's codes where there are any (what its eyes' `codes` give), -1 elsewhere.
+        """
+        part = self.config.engram
+        if part is None:
+            raise ValueError("this core has no memory, so there is nothing to look up")
+        words = shifted(memory_ids_BT, part.max_order, pad=part.pad_id, before_BL=None, segments_BT=None)
+        words_BTO = torch.stack(words, dim=-1)
+        return words_BTO if codes_BTO is None else torch.where(codes_BTO < 0, words_BTO, -2 - codes_BTO)
+
     @contextmanager
     def zero_memory(self) -> Iterator[None]:
         """Within this context all memory is closed, which is the same as rows of zeros."""
@@ -319,13 +334,17 @@ class LanguageCore(nn.Module):
         part = self.config.engram
         if part is None or not self._memory_open:
             return None
-        known_BT = self.canonical_ids[memory_ids_BT.clamp_min(0)]
-        ids_BT = torch.where(memory_ids_BT < 0, DEAD, known_BT)
+        known = torch.where(memory_ids_BT < 0, memory_ids_BT, self.canonical_ids[memory_ids_BT.clamp_min(0)])
+        ids_BT = known if known.ndim == 2 else known[..., 0]
         before_BL = None
         if frame.cache is not None:
-            before_BL = frame.cache.append_memory_ids(ids_BT, part.max_order - 1, self.pad_id)
-        found = shifted(ids_BT, part.max_order, pad=self.pad_id, before_BL=before_BL, segments_BT=frame.segments_BT)
-        found = blocked(found, self.pad_id) if part.form == "fused" else found
+            # No n-gram of words reaches into a picture.
+            before_BL = frame.cache.append_memory_ids(ids_BT.clamp_min(DEAD), part.max_order - 1, self.pad_id)
+        if known.ndim == 3:
+            found = list(known.unbind(-1))
+        else:
+            found = shifted(ids_BT, part.max_order, pad=self.pad_id, before_BL=before_BL, segments_BT=frame.segments_BT)
+            found = blocked(found, self.pad_id) if part.form == "fused" else found
         for _, engram in self._engrams():
             prefetch(engram, found, frame)
         return found

@@ -73,9 +73,7 @@ def _compiled_sample() -> Callable[..., list[Tensor]]:
     return torch.compile(_sample, dynamic=False)
 
 
-def _sample(
-    sprite_B: Tensor, place_B4: Tensor, packed: Tensor, full: int, sprites: int, size: int
-) -> list[Tensor]:
+def _sample(sprite_B: Tensor, place_B4: Tensor, packed: Tensor, full: int, sprites: int, size: int) -> list[Tensor]:
     x, y, scale, turn = (place_B4[:, part, None, None] for part in range(4))
     # The level whose texels are about as large as a pixel, rather smaller than larger: blur shows more than aliasing.
     texels = full / (scale * size)

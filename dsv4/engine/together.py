@@ -101,6 +101,8 @@ def _joined(core: LanguageCore, prompts: Sequence[Prompt]) -> dict[str, Tensor |
         return {"token_ids_BT": ids_BT}
     embeds = [core.embed(p.token_ids_BT) if p.embeds_BTD is None else p.embeds_BTD for p in prompts]
     memory = [p.token_ids_BT if p.memory_ids_BT is None else p.memory_ids_BT for p in prompts]
+    if any(ids.ndim == 3 for ids in memory):  # one shows a picture that is looked up by its codes
+        memory = [ids if ids.ndim == 3 else core.memory_ids(ids) for ids in memory]
     return {"token_ids_BT": ids_BT, "embeds_BTD": torch.cat(embeds), "memory_ids_BT": torch.cat(memory)}
 
 

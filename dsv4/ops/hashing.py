@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-DEAD = -1  # a memory id that opens no row and that no n-gram may contain
+DEAD = -1  # a memory id that opens no row and that no n-gram may contain; what lies below are ids of pictures
 
 
 def is_prime(number: int) -> bool:
@@ -98,7 +98,7 @@ def ngram_rows(
     An n-gram is open when it holds no DEAD id; the rows of closed ones are valid indices without meaning.
     """
     dead = [ids_BT == DEAD for ids_BT in shifts]
-    clean = [ids_BT.clamp_min(0) for ids_BT in shifts]
+    clean = [ids_BT.masked_fill(dead_BT, 0) for ids_BT, dead_BT in zip(shifts, dead, strict=True)]
     mix_BT, closed_BT = clean[0] * multiplier[0], dead[0]
     rows: list[Tensor] = []
     opened: list[Tensor] = []

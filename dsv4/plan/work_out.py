@@ -138,9 +138,7 @@ def _nearest(known: Sizes, tier: str, context: int, batch: int, there: Machine) 
             yield near
 
 
-def _around(
-    tier: str, context: int, batch: int, there: Machine
-) -> Iterator[tuple[float, str, str, int, int, Machine]]:
+def _around(tier: str, context: int, batch: int, there: Machine) -> Iterator[tuple[float, str, str, int, int, Machine]]:
     at = TIERS[tier]
     smaller = [name for name in LADDER if TIERS[name].experts < at.experts or TIERS[name].dense < at.dense]
     contexts = [context >> step for step in range(8) if context >> step >= 2048] or [context]

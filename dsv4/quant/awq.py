@@ -18,9 +18,7 @@ from dsv4.quant.grid import Grid, round_to
 STEPS = 20  # powers that are tried, from 0 up to but not 1
 
 
-def channel_scales(
-    weights: Sequence[Tensor], hessians: Sequence[Tensor], magnitude_K: Tensor, grid: Grid
-) -> Tensor:
+def channel_scales(weights: Sequence[Tensor], hessians: Sequence[Tensor], magnitude_K: Tensor, grid: Grid) -> Tensor:
     """The scales [K] with which all `weights` [N, K] that read one input lose least together when rounded.
 
     hessians: [K, K] for each weight. magnitude_K: mean absolute input. A weight is multiplied by them, what feeds it

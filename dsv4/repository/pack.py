@@ -187,7 +187,7 @@ def _frame(given: Any, folder: Path | None, mode: str) -> tuple[str, Pixels, lis
         caption = shown.source.name
         if folder is not None and shown.source.resolve().is_relative_to(folder.resolve()):
             path = caption = shown.source.resolve().relative_to(folder.resolve()).as_posix()
-    places = part("vision").MODES[check_mode(mode)].num_tokens(*opened.size)
+    places = part("vision").MODES[check_mode(mode)].num_tokens(*opened.size).sequence
     frame = _file(caption, "")
     frame[4] = Piece(kind="picture", places=places[-1] if isinstance(places, tuple) else places)
     return path, opened, frame

@@ -86,9 +86,7 @@ CURRICULUM: tuple[Stage, ...] = (
         rates=_HEAD,
         kinds={"paint64": HeadKind(size=64, share=0.2), "paint128": HeadKind(size=128, share=0.8)},
     ),
-    Stage(
-        name="film", job="head", gpu_minutes=4.8, cpu_minutes=60, gpu_rows=64, cpu_rows=2, rates=_HEAD, kinds=_ALL
-    ),
+    Stage(name="film", job="head", gpu_minutes=4.8, cpu_minutes=60, gpu_rows=64, cpu_rows=2, rates=_HEAD, kinds=_ALL),
 )
 
 

@@ -117,9 +117,7 @@ class Replayer(Stepper):
     def _capture(self, work: Callable[[], Any], pool: Any) -> tuple[torch.cuda.CUDAGraph, Any]:
         graph = torch.cuda.CUDAGraph()
         # Other threads (of the transfers between cards) may ask about events while this one captures.
-        with torch.cuda.graph(
-            graph, pool=pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"
-        ):
+        with torch.cuda.graph(graph, pool=pool, stream=torch.cuda.current_stream(), capture_error_mode="thread_local"):
             result = work()
         return graph, result
 

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any
 
+import av
 import httpx
 import pytest
 from PIL import Image
@@ -125,8 +126,8 @@ REFUSED: list[tuple[str, str, Any, int, str]] = [
     ("part", CHAT, said([{"type": "input_audio", "input_audio": {}}]), 400, "text, image_url, video_url and file"),
     ("tools", CHAT, said(tools=[{"type": "function"}]), 400, "calls no tools"),
     ("json answers", CHAT, said(response_format={"type": "json_object"}), 400, "response_format"),
-    ("61 size zero", IMAGE, {"prompt": "x", "size": "0x0"}, 400, "the nearest to 0x0 is 64x64"),
-    ("61 size odd", IMAGE, {"prompt": "x", "size": "100x100"}, 400, "is 128x128"),
+    ("61 size zero", IMAGE, {"prompt": "x", "size": "0x0"}, 400, "the nearest to 0x0 is 8x8"),
+    ("61 size odd", IMAGE, {"prompt": "x", "size": "101x101"}, 400, "is 104x104"),
     ("61 not square", IMAGE, {"prompt": "x", "size": "50x2500"}, 400, "size must be"),
     ("61 words", IMAGE, {"prompt": "x", "size": "large"}, 400, "size must be"),
     ("61 clip size", VIDEO, {"prompt": "x", "size": "1280x720"}, 400, "is 64x64"),
@@ -389,3 +390,24 @@ def test_a_batch_of_clips_waits_for_them_and_one_can_be_cancelled(client):
             break
         time.sleep(0.02)
     assert now["status"] == "cancelled" and now["request_counts"]["completed"] < 50
+
+
+def test_a_clip_is_gone_on_with_by_its_id(client):
+    def finished(**body):
+        video = client.post(VIDEO, json={"prompt": "a ball", "seconds": "0.5", **body}).json()
+        for _ in range(200):
+            video = client.get(f"{VIDEO}/{video['id']}").json()
+            if video["status"] in ("completed", "failed"):
+                break
+            time.sleep(0.05)
+        assert video["status"] == "completed", video
+        return video["id"], client.get(f"{VIDEO}/{video['id']}/content").content
+
+    first, short = finished()
+    _, long = finished(after=first)
+    counts = []
+    for content in (short, long):
+        with av.open(io.BytesIO(content)) as film:
+            counts.append(sum(1 for _ in film.decode(video=0)))
+    assert counts == [4, 7]
+    assert client.post(VIDEO, json={"prompt": "a ball", "after": "none"}).status_code == 404

@@ -154,7 +154,7 @@ def test_the_shell_is_told_what_may_come_next(capsys, python, python_environment
     assert words("batch", "run", "") == []
     assert main(["completion", "bash"]) == 0
     script = capsys.readouterr().out.replace("$(dsv4 ", f"$('{python}' -m dsv4 ")
-    asked = f"{script}\nCOMP_WORDS=(dsv4 batch st); COMP_CWORD=2; _dsv4; echo \"${{COMPREPLY[@]}}\""
+    asked = f'{script}\nCOMP_WORDS=(dsv4 batch st); COMP_CWORD=2; _dsv4; echo "${{COMPREPLY[@]}}"'
     run = subprocess.run(["bash", "-c", asked], env=python_environment, capture_output=True, text=True, timeout=60)
     assert run.stdout == "status\n", run.stderr
 

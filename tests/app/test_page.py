@@ -129,8 +129,8 @@ def test_cost_is_told_for_every_mode(tmp_path: Path) -> None:
     labels = {name: label for label, name in choices((str(path), str(path)))}
     assert labels.keys() == modes.keys()
     for name, mode in modes.items():
-        assert labels[name].endswith(f" {2 * mode.num_tokens(1300, 900)}")
-    assert f"<b>{modes['base'].num_tokens(1300, 900)} tokens</b>" in cost_line((str(path),), "base")
+        assert labels[name].endswith(f" {2 * mode.num_tokens(1300, 900).sequence}")
+    assert f"<b>{modes['base'].num_tokens(1300, 900).sequence} tokens</b>" in cost_line((str(path),), "base")
     assert "None of the files" in cost_line((str(words),), "base")
 
 

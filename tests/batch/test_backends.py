@@ -166,5 +166,3 @@ def test_kill_minus_nine_at_random_moments_changes_nothing(python, python_enviro
     found = json.loads(run.stdout)
     assert run.returncode == 0 and found["same_bytes"] and found["ledger_sound"], (found, run.stderr)
     assert found["lines"] == found["ids"] == 60 and found["kills"] >= kills - 1
-
-

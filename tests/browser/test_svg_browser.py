@@ -65,6 +65,7 @@ def acts(page: Any, html: str) -> bool:
     page.wait_for_timeout(40)
     return bool(page.evaluate("window.acted || 0")) or bool(page.asked)
 
+
 HOLD = "t => { const svg = document.body.firstElementChild; svg.pauseAnimations(); svg.setCurrentTime(t); }"
 
 

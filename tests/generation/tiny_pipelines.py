@@ -107,9 +107,7 @@ def ltx() -> Any:
         timestep_conditioning=False, patch_size=1, patch_size_t=1, encoder_causal=True, decoder_causal=False,
     )  # fmt: skip
     vae.use_framewise_encoding = vae.use_framewise_decoding = False
-    return diffusers.LTXPipeline(
-        diffusers.FlowMatchEulerDiscreteScheduler(), vae, _t5("T5"), tokenizer(), transformer
-    )
+    return diffusers.LTXPipeline(diffusers.FlowMatchEulerDiscreteScheduler(), vae, _t5("T5"), tokenizer(), transformer)
 
 
 def sana_sprint() -> Any:

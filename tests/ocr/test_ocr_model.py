@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
 import types
 
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 import dsv4
@@ -233,3 +235,37 @@ def test_what_is_missing_in_a_folder_is_said(folder, tmp_path):
     backend().save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(InputError, match="no weights"):
         OcrModel.from_folder(tmp_path, core=None)
+
+
+MEASURE = """
+import sys, torch, dsv4
+from dsv4 import document
+
+def memory(key):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(key)) // 1024
+
+torch.set_num_threads(1)
+seen, peaks = [], []
+for page in dsv4.load(sys.argv[1]).read(document(sys.argv[2]), mode="gundam", max_tokens=4).pages():
+    seen.append((page.number, page.usage.pictures))
+    peaks.append(memory("VmHWM"))
+    open("/proc/self/clear_refs", "w").write("5")
+print(seen)
+print(max(peaks[15:]) - max(peaks[3:15]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads memory from /proc")
+def test_thirty_pages_are_read_in_level_memory(whole, tmp_path, python_environment):
+    """Thirty pages of 300 x 660 dots, cut into tiles; what is kept of one (5 MB and more) would be kept of fifteen."""
+    pages = [Image.new("RGB", (150, 330), "white") for _ in range(30)]
+    for number, page in enumerate(pages, 1):
+        ImageDraw.Draw(page).text((40, 60), f"Page {number}\n\nof thirty", fill="black")
+    pages[0].save(tmp_path / "thirty.pdf", save_all=True, append_images=pages[1:], resolution=72)
+    command = [sys.executable, "-c", MEASURE, str(whole), str(tmp_path / "thirty.pdf")]
+    run = subprocess.run(command, capture_output=True, text=True, env=python_environment, timeout=100)
+    assert run.returncode == 0, run.stderr
+    told, grown = run.stdout.splitlines()
+    tokens = get_mode("gundam").num_tokens(300, 660).sequence
+    assert tokens > 273 and told == str([(number, tokens) for number in range(1, 31)])
+    assert int(grown) < 40

@@ -45,7 +45,7 @@ FILES = {
     "web/tsconfig.json": '{"compilerOptions": {"baseUrl": ".", "paths": {"@lib/*": ["lib/*"]}}}',
     "go/go.mod": "module example.com/shop\n",
     "go/main.go": 'package main\n\nimport (\n\t"fmt"\n\t"example.com/shop/money"\n)\n\n'
-    'func main() { fmt.Println(money.X) }\n',
+    "func main() { fmt.Println(money.X) }\n",
     "go/money/money.go": "package money\n\nvar X = 1\n\nfunc Add(a int) int {\n\treturn a\n}\n",
     "go/money/money_test.go": "package money\n",
     "rust/src/lib.rs": "mod cart;\nuse crate::cart::{Cart, item::Item};\npub fn go() {}\n",
