@@ -15,6 +15,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from dsv4.errors import InputError
 
@@ -68,7 +69,7 @@ def _print(what: str, allowed: int, made: dict[str, float], disk: float) -> None
     )
 
 
-def _child(folder: Path, memory: int, tokens: int, all_here: bool) -> dict[str, float]:
+def _child(folder: Path, memory: int, tokens: int, all_here: bool) -> dict[str, Any]:
     command = [sys.executable, "-m", "dsv4.bench.placed", "--child", str(folder)]
     command += ["--memory", str(memory), "--tokens", str(tokens)]
     command += ["--all-here"] if all_here else []
@@ -78,7 +79,7 @@ def _child(folder: Path, memory: int, tokens: int, all_here: bool) -> dict[str, 
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def decode(folder: Path, memory: int, tokens: int, *, all_here: bool = False) -> dict[str, float]:
+def decode(folder: Path, memory: int, tokens: int, *, all_here: bool = False) -> dict[str, Any]:
     """Load with experts mapped within `memory` bytes, read a prompt, decode, and say what it took.
 
     all_here: bring every expert in before the clock starts, and measure what memory allows.
@@ -98,19 +99,19 @@ def decode(folder: Path, memory: int, tokens: int, *, all_here: bool = False) ->
             token = core(token, cache=cache, last_only=True).logits_BTV.argmax(-1)
         if all_here:
             for block in core.blocks:  # all in memory: bring the rest in before the clock starts
-                store = getattr(block.experts, "store", None)
-                for expert in range(core.config.experts.count) if store else ():
-                    store.get(expert)
+                if (store := getattr(block.experts, "store", None)) is not None:
+                    for expert in range(core.config.experts.count):
+                        store.get(expert)
         meter.used = meter.hits = meter.bytes_used = meter.bytes_fetched = 0
         meter.waited = 0.0
         peak = peak_bytes()  # before the product over plain memory takes more
-        memory = memory_speed() if all_here else 0.0
+        reached = memory_speed() if all_here else 0.0
         begun, thread = time.perf_counter(), time.thread_time()
         for _ in range(tokens):
             token = core(token, cache=cache, last_only=True).logits_BTV.argmax(-1)
         seconds, thread = time.perf_counter() - begun, time.thread_time() - thread
-        memory = max(memory, memory_speed()) if all_here else 0.0
-    return {"thread": thread, "memory": memory,
+        reached = max(reached, memory_speed()) if all_here else 0.0
+    return {"thread": thread, "memory": reached,
         "tokens": tokens, "seconds": seconds, "hit_rate": meter.hit_rate, "used": meter.bytes_used,
         "fetched": meter.bytes_fetched, "dense": dense * tokens,
         "peak": peak if all_here else peak_bytes(),

@@ -41,7 +41,7 @@ class Source:
 
     def block(self, layer: int) -> Block:
         """The block's parts except the stacks of its experts, in float32."""
-        block = self.frame.blocks[layer]
+        block: Any = self.frame.blocks[layer]
         for name in block.state_dict():
             if name not in STACKS:
                 tensor = self.read(f"blocks.{layer}.{name}")
