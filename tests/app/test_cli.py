@@ -247,6 +247,7 @@ def test_the_doctor_and_the_list_of_models_answer(capsys):
     findings = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
     assert list(findings) == ["python", "packages", "extras", "devices", "video", "weights", "disk", "port"]
     assert all(findings[what]["fine"] for what in ("python", "packages", "devices", "video"))
+    assert " cannot: " in findings["devices"]["says"]
     assert main(["models", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["nano", "echo"]
 
