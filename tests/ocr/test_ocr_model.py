@@ -216,10 +216,11 @@ def test_the_command_reads_with_a_released_folder(whole, tmp_path, capsys):
     flags = ["--model", str(whole), "--mode", "tiny", "--max-tokens", "5", "-o", str(out)]
     assert main(["read", str(tmp_path / "page.png"), *flags]) in (0, 3) and out.is_file()
     (tmp_path / "rows.jsonl").write_text('{"id": "a", "task": "svg", "prompt": "a star"}\n')
-    others = (["svg", "a star"], ["batch", "run", str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "out")])
-    for other in others:
-        assert main([*other, "--model", str(whole)]) == 2
-        assert "needs another model" in capsys.readouterr().err
+    assert main(["svg", "a star", "--model", str(whole)]) == 2
+    assert "needs another model" in capsys.readouterr().err
+    batch = ["batch", "run", str(tmp_path / "rows.jsonl"), "-o", str(tmp_path / "out"), "--model", str(whole)]
+    assert main(batch) == 3, "a row that cannot be made is a failed row"
+    assert "needs another model" in "".join(file.read_text() for file in (tmp_path / "out").glob("*.jsonl"))
 
 
 def test_what_is_missing_in_a_folder_is_said(folder, tmp_path):

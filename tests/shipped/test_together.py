@@ -45,7 +45,7 @@ def test_a_request_that_cannot_be_made_spoils_no_other(studio):
     assert good == studio.svg("red heart icon")
     assert isinstance(empty, InputError) and "temperature must be" in str(hot)
     picture, large = studio.together.make("image", [{"prompt": "x", "steps": 1}, {"prompt": "x", "size": 100}])
-    assert picture.array.shape == (128, 128, 3) and "the nearest is 128" in str(large)
+    assert picture.array.shape == (128, 128, 3) and "the nearest is 96" in str(large)
 
 
 def test_questions_about_pictures_are_answered_as_alone(studio):
