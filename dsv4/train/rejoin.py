@@ -55,9 +55,9 @@ def rejoin(before: Model, after: Model, data_dir: Path, *, minutes: float, rows:
         error.backward()
         nn.utils.clip_grad_norm_(taught.parameters(), 1.0)
         optimizer.step()
-        kept, step = 0.95 * kept + 0.05 * float(error), step + 1
+        kept, step = 0.95 * kept + 0.05 * float(error.detach()), step + 1
         if step % 20 == 1:
-            print(f"step {step}, {100 * done:.0f} %: relative error {float(error):.4f}", flush=True)
+            print(f"step {step}, {100 * done:.0f} %: relative error {float(error.detach()):.4f}", flush=True)
     return kept
 
 
