@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, Any
 from dsv4 import limits
 from dsv4._parts import part
 from dsv4.errors import InputError, unknown
+from dsv4.finish import clip_before_FHW3, continued
 from dsv4.messages import Repo, Text
 from dsv4.pictures_in import open_pictures
 from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg, Usage
 
 if TYPE_CHECKING:
     import httpx
+    import numpy as np
     from PIL.Image import Image as PilImage
 
     from dsv4.messages import Document, Image, Message, Video
@@ -40,6 +42,7 @@ SECONDS = 600.0
 LARGEST = 256 << 20  # bytes of an answer
 REPO_BUDGET = 100_000
 WRITE_SVG = "Answer with one SVG document of viewBox 0 0 96 96 and nothing else: {}"
+NOT_DRAWN = (400, 404, 405, 422, 501)  # what servers answer that have no images, or no SVG among them
 ENDS = {"stop": "end", "length": "length", None: "end"}
 
 
@@ -119,11 +122,13 @@ class RemoteStudio:
         """A drawing by the server's images, or by its chat model where it has none; always rebuilt here."""
         text = limits.check_prompt(prompt)
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
+        if candidates > 1:
+            raise InputError(f"candidates must be 1 at {self.url}: no public interface ranks drawings")
         body = {"model": self.name, "prompt": text, "output_format": "svg", "seed": seed, "temperature": temperature,
                 "max_tokens": max_tokens}  # fmt: skip
         answer = self._send("POST", "/images/generations", body)
-        if answer.status_code < 400:
-            raw = self._item(answer).decode("utf-8", errors="replace")
+        if answer.status_code not in NOT_DRAWN:
+            raw = self._item(self._checked(answer)).decode("utf-8", errors="replace")
         else:
             asked = WRITE_SVG.format(text)
             told = self.chat(asked, seed=seed, temperature=temperature, max_tokens=max_tokens, cancelled=cancelled)
@@ -175,16 +180,25 @@ class RemoteStudio:
         steps: int = 8,
         guidance: float = 2.0,
         first_frame: Image | None = None,
+        after: Video | None = None,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Clip:
-        """A clip by the server's videos interface; asked after until it is finished."""
+        """A clip by the server's videos interface; asked after until it is finished.
+
+        `after` is gone on with from its last frame, which the server is shown, and joined here.
+        """
         text = limits.check_prompt(prompt)
         limits.check_numbers(seconds=seconds, seed=seed, steps=steps, guidance=guidance)
+        limits.check_clip(seconds, first_frame, after)
         body: dict[str, Any] = {"model": self.name, "prompt": text, "seconds": f"{seconds:g}", "seed": seed,
                                 "steps": steps, "guidance": guidance}  # fmt: skip
+        before = None
         if first_frame is not None:
             body["input_reference"] = {"image_url": _address(open_pictures([first_frame])[0])}
+        elif after is not None:
+            before = clip_before_FHW3(after, limits.CLIP_SIZE, limits.clip_frames(seconds))
+            body["input_reference"] = {"image_url": _address(_picture(before[-1]))}
         job = self._json("POST", "/videos", body)
         until = time.monotonic() + SECONDS
         while job.get("status") not in ("completed", "failed"):
@@ -204,8 +218,13 @@ class RemoteStudio:
             path = Path(folder) / "clip.mp4"
             path.write_bytes(content)
             clip = part("generation").read_clip(path)
+        frames_FHW3 = clip.frames_NHW3
+        if before is not None:
+            if frames_FHW3.shape[1:] != before.shape[1:]:
+                raise InputError(f"{self.url} made a clip of another size, which cannot go on with this one")
+            frames_FHW3 = continued(before, frames_FHW3)
         made_by = self._made_by("video", text, seed, seconds=seconds, steps=steps, guidance=guidance)
-        return Clip(frames=clip.frames_NHW3, fps=max(1, round(clip.fps)), provenance=made_by)
+        return Clip(frames=frames_FHW3, fps=max(1, round(clip.fps)), provenance=made_by)
 
     def read(
         self,
@@ -319,6 +338,12 @@ def _address(pixels: PilImage) -> str:
     held = io.BytesIO()
     pixels.save(held, "PNG")
     return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
+
+
+def _picture(pixels_HW3: np.ndarray) -> PilImage:
+    from PIL import Image
+
+    return Image.fromarray(pixels_HW3)
 
 
 def _opened(content: bytes) -> PilImage:

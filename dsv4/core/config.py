@@ -304,6 +304,8 @@ class EngramConfig:
             raise ValueError(f"max_order must be at least 2, got {self.max_order}")
         if not 0 <= self.picture_bits <= 24:
             raise ValueError(f"picture_bits must be 0 (closed) to 24, got {self.picture_bits}")
+        if self.picture_bits and self.form == "fused":
+            raise ValueError("memory of the fused form is closed at pictures; picture_bits must be 0")
 
     @property
     def orders(self) -> int:

@@ -51,6 +51,9 @@ def _parts(cache: Cache, length: int | None = None) -> Iterator[tuple[str, Rows,
     for layer, keys in enumerate(cache._index_keys):
         if keys is not None:
             yield f"keys.{layer}", keys, length
+    for layer, scales in enumerate(cache._index_scales):
+        if scales is not None:
+            yield f"scales.{layer}", scales, length
     for (layer, name), ring in cache._pending.items():
         yield f"pending.{layer}.{name}", ring, length
     for (layer, name), rows in cache._windows.items():

@@ -134,7 +134,8 @@ class PrefixCache:
 
     def _name(self, core: LanguageCore, cache: Cache, keys_T: np.ndarray) -> str:
         kind = [self.fingerprint, str(core.embedding.weight.dtype), cache.rewind, str(cache._form), core.sparse]
-        kind.append(core._memory_open)
+        kind += [core._memory_open, [engram.table.packed for _, engram in core._engrams()]]
+        kind.append([str(rows.dtype) for rows in cache._index_keys if rows is not None])
         return hashlib.sha256(repr(kind).encode() + keys_T.tobytes()).hexdigest()
 
     def _find(self, name: str) -> dict[str, Tensor] | None:

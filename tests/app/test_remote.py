@@ -17,7 +17,9 @@ import pytest
 from PIL import Image as Pixels
 
 import dsv4
+from app.cli import main
 from dsv4 import EchoStudio, InputError, Message, Studio, image
+from dsv4._parts import part
 from dsv4.messages import Text
 from dsv4.remote import RemoteStudio
 
@@ -66,6 +68,16 @@ def test_our_own_server_and_a_second_one_in_front_of_it(tmp_path):
             assert dsv4.load(f"{address}/v1").name == studio.name
         clip = Studio.connect(inner).video("a ball", seconds=1, seed=2)
         assert clip.frames.shape == echo.video("a ball", seconds=1, seed=2).frames.shape
+        # The command line passes every setting that a model here has.
+        near = ["--model", f"{inner}/v1", "--quiet"]
+        assert main(["video", "a ball", "-o", str(tmp_path / "one.mp4"), "--seconds", "1", *near]) == 0
+        assert main(["svg", "a blue star", "-o", str(tmp_path / "star.svg"), *near]) == 0
+        on = ["--after", str(tmp_path / "one.mp4"), "--seconds", "1"]
+        assert main(["video", "a ball", "-o", str(tmp_path / "two.mp4"), *on, *near]) == 0
+        lengths = [part("generation").read_clip(tmp_path / name).total for name in ("one.mp4", "two.mp4")]
+        assert lengths[1] == 2 * lengths[0] - 1
+        with pytest.raises(InputError, match="candidates must be 1"):
+            Studio.connect(inner).svg("a star", candidates=2, temperature=0.5)
         stream = studio.chat("many words to be said", cancelled=lambda: True)
         assert stream.reply.stopped == "cancelled"
         with pytest.raises(InputError, match="unknown model 'echoo'; did you mean"):
@@ -84,7 +96,9 @@ class Chatty(BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.asked.append((self.headers.get("Authorization"), body))
-        if self.path != "/v1/chat/completions":
+        if b"busy" in body:
+            self._give(429, b'{"error": {"message": "too busy"}}')
+        elif self.path != "/v1/chat/completions":
             self._give(404, b'{"error": {"message": "no pictures here"}}')
         elif b"break" in body:
             self._give(200, b'data: {"error": {"message": "it broke"}}\n\n')
@@ -120,6 +134,9 @@ def test_a_server_that_only_chats(chatty, tmp_path):
     assert "<rect" in drawn.text and "script" not in drawn.text and "script" in drawn.raw
     with pytest.raises(InputError, match="answered 404: no pictures here"):
         studio.image("a heart")
+    with pytest.raises(InputError, match="answered 429: too busy"):
+        studio.svg("a busy bee")
+    assert b"Answer with one SVG" not in Chatty.asked[-1][1], "a server that has no time is not asked in another way"
     with pytest.raises(InputError, match="it broke"):
         _ = studio.chat("break").reply
     with pytest.raises(InputError, match="read on this machine"):

@@ -101,3 +101,6 @@ def test_more_codes_than_ids_are_refused():
         LanguageCore.from_config(config(8))
     with pytest.raises(ValueError, match=r"picture_bits must be 0 \(closed\) to 24"):
         config(-1)
+    fused = config(0).engram
+    with pytest.raises(ValueError, match="fused form is closed at pictures"):
+        dataclasses.replace(fused, form="fused", picture_bits=8)

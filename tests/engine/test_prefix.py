@@ -75,6 +75,19 @@ def test_resuming_is_reading_cold_to_the_bit(name, rows):
     assert torch.allclose(whole, cold[:, -1], atol=1e-4) or rows == "fp8"
 
 
+def test_keys_in_eight_bits_travel_with_their_scales():
+    core, long, prefixes = core_of("ours"), ids(40), PrefixCache("m", every=16)
+    caches = [core.new_cache(1, 60, index_keys="int8") for _ in range(2)]
+    cold, resumed = (prefixes.read(core, Prompt(token_ids_BT=long), cache) for cache in caches)
+    assert (cold[1], resumed[1]) == (0, 40) and torch.equal(cold[0], resumed[0])
+    with torch.no_grad():
+        for token in range(8):
+            assert torch.equal(*(core(torch.tensor([[token]]), cache=cache).logits_BTV for cache in caches))
+    assert any(name.startswith("scales.") for name in take(caches[1]))
+    plain = core.new_cache(1, 60)
+    assert prefixes.read(core, Prompt(token_ids_BT=long), plain)[1] == 0, "keys of another format are no hit"
+
+
 def test_a_turn_later_only_what_is_new_is_read():
     core, prefixes = core_of("ours"), PrefixCache("m", closers=frozenset({CLOSER}))
     first = torch.cat((ids(20), torch.tensor([[CLOSER]])), 1)

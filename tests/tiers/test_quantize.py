@@ -25,7 +25,7 @@ from dsv4.tiers import layer as layer_module
 from dsv4.tiers import run as run_module
 from dsv4.tiers.layer import How, Work, attention_pass, experts_pass, memory_pass
 from dsv4.tiers.run import Passage, _each, quantize
-from dsv4.tiers.source import open_source
+from dsv4.tiers.source import Source, open_source
 from dsv4.tokenizer import Tokenizer
 
 EXPERTS = ExpertsConfig(count=4, chosen=2, inner=32, shared_inner=64, dense_inner=64, dense=(0,), score="softmax",
@@ -279,3 +279,13 @@ def test_the_command_quantises_and_a_model_of_ours_is_named_like_any(tmp_path, c
     before, after = (logits(Model.load(tmp_path / name).core, ids) for name in ("micro", "q8"))
     assert not torch.equal(before, after) and (before - after).abs().max() < 0.1 * before.abs().max()
     assert main([*given[:-1], "0"]) == 2 and "--group must be above zero" in capsys.readouterr().err
+
+
+def test_forms_that_the_passes_do_not_know_are_refused():
+    plain = presets.micro(64)
+    single = replace(plain, lanes=replace(plain.lanes, passes=1))
+    fused = replace(plain, engram=replace(plain.engram, form="fused"))
+    for config in (single, fused):
+        with pytest.raises(InputError, match="cannot be quantised yet"):
+            Source(config, kind="deepseek_v41", dtype=torch.float32, canonical_ids=None, read=None, expert=None,
+                   fingerprint="")  # fmt: skip
