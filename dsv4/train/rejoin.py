@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from dsv4.errors import InputError
 from dsv4.model import Model, tap_blocks
 from dsv4.quant.policy import nano_bits
 from dsv4.train.optim import schedule
+from dsv4.train.stages import CURRICULUM
 
 RATE = 1e-3
 
@@ -83,6 +84,13 @@ def relative_error(said_BSC: Tensor, wanted_BSC: Tensor, mask_BS: Tensor) -> Ten
     return F.mse_loss(said_BSC[mask_BS], wanted_BSC[mask_BS]) / wanted_BSC[mask_BS].square().mean()
 
 
+def joined_stages(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What the joined model went through: stages of the head as in the model before, all others as in the new one."""
+    of_head = {stage.name for stage in CURRICULUM if stage.job == "head"}
+    ours = [name for name in after.get("stages", []) if name not in of_head]
+    return [*ours, *(name for name in before.get("stages", []) if name in of_head), "rejoin"]
+
+
 def main() -> int:
     """`python -m dsv4.train.rejoin --before assets/nano --after NEW --data build/data --out DIR`."""
     parser = argparse.ArgumentParser(description=main.__doc__)
@@ -94,8 +102,8 @@ def main() -> int:
     before, after = Model.load(Path(args.before)), Model.load(Path(args.after))
     error = rejoin(before, after, Path(args.data), minutes=args.minutes, rows=args.rows)
     about = {name: after.about[name] for name in ("name", "size") if name in after.about}
-    stages = [*after.about.get("stages", []), "rejoin"]
-    after.save(Path(args.out), policy=nano_bits, about={**about, "stages": stages, "policy": "nano"})
+    about |= {"stages": joined_stages(before.about, after.about), "policy": "nano"}
+    after.save(Path(args.out), policy=nano_bits, about=about)
     print(f"{args.out}: relative error {error:.4f}")
     return 0
 

@@ -38,3 +38,8 @@ def test_the_connector_learns_to_say_of_a_new_core_what_it_said_of_the_old(monke
     assert all(torch.equal(value, wan[name]) for name, value in after.head.wan.state_dict().items())
     with pytest.raises(InputError, match="both models need a head"):
         rejoining.rejoin(Model.fresh(tokenizer, size="micro", keep=()), after, "unused", minutes=0.1, rows=4)
+
+
+def test_the_stages_are_those_that_the_parts_went_through():
+    before, after = {"stages": ["text", "paint", "film"]}, {"stages": ["text", "see", "index", "paint"]}
+    assert rejoining.joined_stages(before, after) == ["text", "see", "index", "paint", "film", "rejoin"]
