@@ -6,6 +6,7 @@ names, sizes and the digest of every file are checked before anything is kept, a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -13,6 +14,7 @@ import secrets
 import stat
 import time
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from .store import new_id
 
 FORM, TABLE = 1, "studio.json"
 PURPOSES = (MADE, SHOWN, READ)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 STATES = ("done", "failed", "cancelled")
 TEXTS = (".svg", ".md", ".json")  # what carries no mark of its kind at its beginning
 TALK = {"id": str, "title": str, "created": (int, float), "head": (str, type(None))}
@@ -69,7 +72,9 @@ def read_archive(house: House, owner: str, path: Path) -> dict[str, int]:
             files = _checked(archive)
             told = _table(archive)
             kept = _unpacked(house, archive, files, told["media"])
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in FULL:  # the archive is not to blame
+            raise
         raise InputError(f"this is not an archive of a studio: {str(error)[:120]}") from error
     try:
         with house.store.change():
@@ -126,6 +131,8 @@ def _table(archive: zipfile.ZipFile) -> dict[str, Any]:
         for row in told[name]:
             if not isinstance(row, dict) or not all(isinstance(row.get(key), kind) for key, kind in columns.items()):
                 raise InputError(f"the archive has a row in {name} that is none")
+        if len({row["id"] for row in told[name]}) != len(told[name]):
+            raise InputError(f"the archive has an id in {name} twice")
     for row in told["media"]:
         if row["suffix"] not in TYPES or row["purpose"] not in PURPOSES:
             raise InputError(f"the archive has a file of kind {row['suffix'][:20]!r}, for {row['purpose'][:20]!r}")

@@ -78,9 +78,9 @@ def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def begun_with(kind: str, given: str) -> str:
-    """Which setting takes a file of kind `given` (svg, image, video) as what the job begins with; "" for none."""
-    if kind == "video":
-        return {"video": "after", "image": "first_frame", "svg": "first_frame"}.get(given, "")
+    """Which setting takes a file of kind `given` (svg, image, video, …) as what the job begins with; "" for none."""
+    if kind == "video" and given:
+        return "after" if given == "video" else "first_frame"
     return "edit" if kind == "svg" and given == "svg" else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import time
@@ -94,6 +95,15 @@ def twice(path: Path) -> bytes:
     return kept.getvalue()
 
 
+def torn(path: Path) -> bytes:
+    """The archive with its table's compressed bytes made nonsense."""
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        start = archive.getinfo("studio.json").header_offset + 30 + len("studio.json")
+    content[start : start + 8] = b"\xff" * 8
+    return bytes(content)
+
+
 WRONG = {
     "slip": (lambda files: files.update({"../../evil": b"x"}), "no archive of a studio"),
     "absolute": (lambda files: files.update({"/etc/x": b"x"}), "no archive of a studio"),
@@ -109,6 +119,7 @@ WRONG = {
     "a purpose": (table(lambda told: told["media"][0].update(purpose="batch")), "a file of kind"),
     "a type": (table(lambda told: told["media"][0].update(suffix="../x")), "a file of kind"),
     "a row": (table(lambda told: told["talks"].append(7)), "a row in talks"),
+    "an id twice": (table(lambda told: told["media"].append(told["media"][0])), "an id in media twice"),
     "no list": (table(lambda told: told.update(media={})), "no list of media"),
 }
 
@@ -116,7 +127,8 @@ WRONG = {
 def test_an_archive_that_is_wrong_leaves_nothing_behind(lived, tmp_path):
     _, path = lived
     wrong = {name: (rewritten(path, change), says) for name, (change, says) in WRONG.items()}  # 78
-    wrong |= {"a link": (link(path), "a link"), "twice": (twice(path), "twice"), "none": (b"PK", "not an archive")}
+    wrong |= {"a link": (link(path), "a link"), "twice": (twice(path), "twice"), "none": (b"PK", "not an archive"),
+              "torn": (torn(path), "not an archive")}  # fmt: skip
     with served(EchoStudio) as address, httpx.Client(base_url=address, timeout=30) as client:
         for name, (content, says) in wrong.items():
             refused = client.post("/v1/archive", files={"file": ("a.zip", content)})
@@ -128,6 +140,21 @@ def test_an_archive_that_is_wrong_leaves_nothing_behind(lived, tmp_path):
         again = client.get("/v1/archive")
         assert again.headers["content-type"] == "application/zip"
         assert len(zipfile.ZipFile(io.BytesIO(again.content)).namelist()) == 3
+
+
+def test_a_full_disk_is_not_the_fault_of_the_archive(lived, tmp_path, monkeypatch):
+    _, path = lived
+    other = House(tmp_path / "other", EchoStudio, name="echo")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="no space left"):
+        read_archive(other, "you", path)
+    monkeypatch.undo()
+    assert other.media.find("you") == [] and list(other.media.work.iterdir()) == []
+    other.close()
 
 
 def test_what_is_old_goes_when_that_was_asked_for_and_stars_stay(lived, monkeypatch):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.house import House
+from app.kinds import begun_with
 from dsv4 import InputError
 from dsv4._parts import part
 from tests.app.studios import SlowStudio
@@ -152,6 +153,12 @@ def test_something_is_made_inside_a_conversation_and_can_be_talked_about(house, 
     head = house.talks.get(talk.id, "me").head
     job = over(house, house.say(house.talks.get(talk.id, "me"), "me", "What is in it?", parent=head))
     assert job.state == "done", job.error
+    # A clip that is shown is gone on with; a drawing is changed; a picture stands in front.
+    head = house.talks.get(talk.id, "me").head
+    job = over(house, house.say(house.talks.get(talk.id, "me"), "me", "/video on", shown=answer.shown, parent=head))
+    assert job.state == "done" and job.params["after"] == answer.shown[0], job.error
+    assert [begun_with("video", kind) for kind in ("image", "svg", "document", "")] == ["first_frame"] * 3 + [""]
+    assert begun_with("svg", "svg") == "edit" and begun_with("svg", "image") == begun_with("image", "image") == ""
 
 
 def test_a_new_server_goes_on_where_the_old_one_was_stopped(tmp_path, over):
