@@ -52,6 +52,8 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "is there": ("Is there {}?", "Do you see {}?", "Can you find {}?"),
     "look": ("Is the style flat or shaded?", "Which style is it, flat or shaded?", "Flat or shaded?"),
 }
+# How much oftener than others a kind is asked for in training: those that are more than copying the description.
+HARDER = {"where": 3, "color": 3, "shape": 3, "count of": 2, "is there": 2}
 
 
 def random_ground(rng: random.Random, nouns: Sequence[str]) -> str:
@@ -159,6 +161,13 @@ def questions(
     if absent not in caption.nouns:
         found.append(("is there", noun_phrase(absent), "No."))
     return [(kind, ask(kind, rng, subject, held=held), answer) for kind, subject, answer in found]
+
+
+def one_question(found: Sequence[tuple[str, str, str]], rng: random.Random) -> tuple[str, str, str]:
+    """One of the (kind, question, answer) found: first a kind, harder ones oftener, then one of that kind."""
+    kinds = sorted({kind for kind, _, _ in found})
+    wanted = rng.choices(kinds, [HARDER.get(kind, 1) for kind in kinds])[0]
+    return rng.choice([asked for asked in found if asked[0] == wanted])
 
 
 def _shape_questions(caption: Caption) -> list[tuple[str, str, str]]:

@@ -14,7 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from dsv4.chat_format import answer_ids, chat_ids, film_ids, paint_ids, svg_ids
-from dsv4.data.captions import FILM_PHRASES, PAINT_PHRASES, questions, random_clip, random_picture, vary
+from dsv4.data.captions import (
+    FILM_PHRASES,
+    PAINT_PHRASES,
+    one_question,
+    questions,
+    random_clip,
+    random_picture,
+    vary,
+)
 from dsv4.data.drawings import FORMS, Drawings
 from dsv4.data.facts import UNKNOWN_WORD, Fact, manners, sums
 from dsv4.data.icons import COLOURS, colourable
@@ -281,7 +289,7 @@ class Documents:
     def hidden(self, *, held: bool = False) -> Document:
         """A question about a scene told in words, answered through the description of what an onlooker sees."""
         caption = random_picture(self.rng, self.scene_names, weights=(0.25, 0.45, 0.15, 0.15), shapes=0.4)
-        kind, question, answer = self.rng.choice(questions(caption, self.rng, self.scene_names, held=held))
+        kind, question, answer = one_question(questions(caption, self.rng, self.scene_names, held=held), self.rng)
         ids = chat_ids(self.tokenizer, f"{caption.sentence()} {question}")
         think = None if kind == "describe" else caption.seen().sentence()
         return ids, answer_ids(self.tokenizer, answer, think=think)

@@ -16,7 +16,16 @@ import numpy as np
 
 from dsv4.chat_format import answer_ids, chat_ids, film_ids, paint_ids
 from dsv4.data.atlas import Names
-from dsv4.data.captions import FILM_PHRASES, PAINT_PHRASES, QUESTIONS, questions, random_clip, random_picture, vary
+from dsv4.data.captions import (
+    FILM_PHRASES,
+    PAINT_PHRASES,
+    QUESTIONS,
+    one_question,
+    questions,
+    random_clip,
+    random_picture,
+    vary,
+)
 from dsv4.data.glyphs import Faces
 from dsv4.data.glyphs_layout import Page, print_lines, printable_words, random_lines
 from dsv4.data.language import Caption
@@ -157,7 +166,7 @@ def visible(caption: Caption, names: Names) -> Caption:
 def pick_question(
     caption: Caption, rng: random.Random, things: Sequence[str], *, kind: str | None = None, held: bool = False
 ) -> tuple[str, str, str]:
-    """A (kind, question, answer) that the picture settles: half the time its description, else any other kind.
+    """A (kind, question, answer) that the picture settles: in two of five its description, else another kind.
 
     kind: take this kind; raises ValueError when the caption settles no question of it.
     """
@@ -172,8 +181,6 @@ def pick_question(
                 f"'{caption.text()}' settles no question of the kind '{kind}'; kinds: {', '.join(QUESTIONS)}"
             )
         return rng.choice(found)
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         return found[0]
-    kinds = sorted({name for name, _, _ in found} - {"describe"})
-    wanted = rng.choice(kinds)
-    return rng.choice([asked for asked in found if asked[0] == wanted])
+    return one_question([asked for asked in found if asked[0] != "describe"], rng)

@@ -18,19 +18,19 @@ from dsv4.data.documents import Document, Documents
 IGNORE = -100
 # Shares of all tokens; they need not add up to one.
 MIX: dict[str, float] = {
-    "icon_full": 0.16,
+    "icon_full": 0.13,
     "icon_short": 0.14,
     "synonym": 0.02,
-    "coloured": 0.11,
-    "drawing": 0.10,
-    "composition": 0.13,
+    "coloured": 0.12,
+    "drawing": 0.08,
+    "composition": 0.17,
     "scene_svg": 0.02,
     "scene_drawn": 0.03,
-    "definition": 0.24,
+    "definition": 0.25,
     "fact": 0.03,
     "manner": 0.01,
     "caption": 0.02,
-    "hidden": 0.02,
+    "hidden": 0.05,
 }
 # How many waiting documents are tried for the room that is left in a row.
 _WAITING = 24

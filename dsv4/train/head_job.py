@@ -70,6 +70,10 @@ class HeadJob:
                 return name
         return next(iter(self.kinds))
 
+    def rests(self, kind: str) -> bool:
+        """Every step teaches all that is trained."""
+        return False
+
     def batch(self, kind: str) -> Batch:
         """The next scenes and prompts of a kind, with noise and chances."""
         asked, batch = self.kinds[kind], self.feeders[kind].next()

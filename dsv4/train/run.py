@@ -56,6 +56,10 @@ class Job(Protocol):
         """What sort of step this is; steps of one kind have inputs of the same shapes and do the same work."""
         ...
 
+    def rests(self, kind: str) -> bool:
+        """Whether steps of this kind leave the modules in `trained` as they are, for they have no gradient there."""
+        ...
+
     def batch(self, kind: str) -> Batch:
         """The next inputs of a kind, on the device, chances drawn."""
         ...
@@ -123,13 +127,14 @@ def run_stage(job: Job, plan: StagePlan, world: World, run_dir: Path) -> dict[st
     """Train `job` to the end of `plan`, resuming from its checkpoint if there is one; return the last losses."""
     # Buffers too: a router's bias is one, and processes with different ones would route apart.
     world.same(tensor for part in job.parts.values() for tensor in (*part.parameters(), *part.buffers()))
-    optimizers = make_optimizers(job.trained, plan.rates) + make_optimizers(job.gentle, plan.rates, share=plan.gentle)
+    trained = make_optimizers(job.trained, plan.rates)
+    optimizers = trained + make_optimizers(job.gentle, plan.rates, share=plan.gentle)
     gradients = Gradients(p for module in [*job.trained, *job.gentle] for p in module.parameters())
     checkpoint = run_dir / plan.name
     step, elapsed = resume(checkpoint, job, optimizers, world)
     with world.own_stream():
         stepper = make_stepper(job.loss, gradients, optimizers, world, clip=plan.clip)
-        losses = _loop(job, plan, world, run_dir, stepper, step=step, elapsed=elapsed)
+        losses = _loop(job, plan, world, run_dir, stepper, resting=len(trained), step=step, elapsed=elapsed)
     if job.average is not None:
         job.average.swap()
     if world.first:
@@ -138,16 +143,17 @@ def run_stage(job: Job, plan: StagePlan, world: World, run_dir: Path) -> dict[st
 
 
 def _loop(
-    job: Job, plan: StagePlan, world: World, run_dir: Path, stepper: Stepper, *, step: int, elapsed: float
+    job: Job, plan: StagePlan, world: World, run_dir: Path, stepper: Stepper, *, resting: int, step: int, elapsed: float
 ) -> dict[str, Tensor]:
-    """Steps until the plan is done; the losses of the last one."""
+    """Steps until the plan is done; the losses of the last one. The first `resting` optimisers may rest."""
     clock = Clock(plan, world, elapsed=elapsed, step=step)
     next_log: dict[str, float] = {}
     next_save = elapsed + 60 * plan.checkpoint_minutes
     first, losses = step, {}
     while (done := clock.done(step)) < 1:
-        set_rates(stepper.optimizers, _factor(plan, step, done))
-        kind = job.kind(step)
+        kind, factor = job.kind(step), _factor(plan, step, done)
+        set_rates(stepper.optimizers[:resting], 0.0 if job.rests(kind) else factor)
+        set_rates(stepper.optimizers[resting:], factor)
         losses = stepper.run(kind, job.batch(kind))
         job.after_step(losses)
         if job.average is not None:

@@ -1,4 +1,4 @@
-"""Stage `see`: eyes and core learn to describe scenes, answer questions and read, while the core keeps seeing text.
+"""Stage `see`: eyes and core learn to describe scenes, answer questions and read; most steps are on text all the same.
 
 Shape letters: B rows, T tokens, V vision tokens, D hidden size, C cells of a view, K kinds of things.
 """
@@ -36,7 +36,8 @@ CELLS_WEIGHT = 0.2
 LETTERS_WEIGHT = 0.5
 EMPTY_WEIGHT = 0.1  # of a patch without a letter; most are
 INK_ROWS = (8, 72)  # of a strip's 80: where letters are
-TEXT_EVERY = 4  # one step in so many is on text, which keeps what the core knows
+TEXT_WEIGHT = 3.0  # its gradients in the core are a few times shorter than those of pictures
+LOOK_EVERY = 3  # one step in so many is on pictures, the others on text: whatever comes last pushes out the rest
 
 
 class SeeJob:
@@ -86,8 +87,12 @@ class SeeJob:
         }
 
     def kind(self, step: int) -> str:
-        """Mostly pictures, text in between."""
-        return "text" if step % TEXT_EVERY == TEXT_EVERY - 1 else "look"
+        """Mostly text, pictures in between."""
+        return "text" if step % LOOK_EVERY else "look"
+
+    def rests(self, kind: str) -> bool:
+        """The eyes stay as they are on text, where Muon would go on along what pictures last said."""
+        return kind == "text"
 
     def batch(self, kind: str) -> Batch:
         """The next text rows, or scenes and pages together: `see …` and `read …`."""
@@ -101,7 +106,7 @@ class SeeJob:
         with autocast(self.world.device):
             if kind == "text":
                 text, balance, loads_LE = text_loss(self.core, batch)
-                return {"loss": text + BALANCE_WEIGHT * balance, "text": text, "loads": loads_LE}
+                return {"loss": TEXT_WEIGHT * (text + BALANCE_WEIGHT * balance), "text": text, "loads": loads_LE}
             see, read = (_of(batch, name) for name in ("see", "read"))
             with torch.no_grad():
                 scene_B3HW = render_pictures(see, self.atlas, SIDE)

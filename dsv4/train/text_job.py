@@ -60,6 +60,10 @@ class TextJob:
         """All steps are alike."""
         return "text"
 
+    def rests(self, kind: str) -> bool:
+        """Every step teaches all that is trained."""
+        return False
+
     def batch(self, kind: str) -> Batch:
         """The next packed rows."""
         return self.feeder.next()

@@ -17,8 +17,9 @@ class Killed(Exception):
 class Regression:
     """Fits a small network to fixed targets; its batches depend on the step alone."""
 
-    def __init__(self, *, die_at: int | None = None) -> None:
+    def __init__(self, *, die_at: int | None = None, rest_on_odd: bool = False) -> None:
         torch.manual_seed(0)
+        self.rest_on_odd = rest_on_odd
         self.net = nn.Sequential(nn.Linear(12, 12), nn.Tanh(), nn.Linear(12, 12))
         self.parts, self.trained = {"net": self.net}, [self.net]
         self.gentle = []
@@ -29,6 +30,9 @@ class Regression:
         if step == self.die_at:
             raise Killed
         return str(step)
+
+    def rests(self, kind: str) -> bool:
+        return int(kind) % 2 == 1 and self.rest_on_odd
 
     def batch(self, kind: str) -> dict[str, torch.Tensor]:
         return {"x": torch.randn(32, 12, generator=torch.Generator().manual_seed(int(kind)))}
@@ -63,6 +67,24 @@ def test_a_stage_learns_and_is_noted(tmp_path) -> None:
     other = Regression()
     assert load_parts(tmp_path, {"net": other.net, "absent": nn.Linear(1, 1)}) == ["net"]
     assert all(torch.equal(a, b) for a, b in zip(job.net.parameters(), other.net.parameters(), strict=True))
+
+
+def test_what_rests_stays_as_it_is_on_its_steps_and_what_is_gentle_learns(tmp_path) -> None:
+    job = Regression(rest_on_odd=True)
+    shift = torch.nn.Linear(12, 12)
+    job.gentle, moved = [shift], {"net": [], "shift": []}
+    fit = job.loss
+    job.loss = lambda kind, batch: {"loss": fit(kind, batch)["loss"] + shift(batch["x"]).square().mean()}
+    seen = {name: part.weight.detach().clone() for name, part in (("net", job.net[0]), ("shift", shift))}
+
+    def note(losses) -> None:
+        for name, part in (("net", job.net[0]), ("shift", shift)):
+            moved[name].append(not torch.equal(part.weight, seen[name]))
+            seen[name] = part.weight.detach().clone()
+
+    job.after_step = note
+    run_stage(job, plan(steps=6), WORLD, tmp_path)
+    assert moved == {"net": [True, False] * 3, "shift": [True] * 6}
 
 
 def test_killed_and_resumed_equals_uninterrupted(tmp_path) -> None:
