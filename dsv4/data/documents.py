@@ -294,6 +294,14 @@ class Documents:
         think = None if kind == "describe" else caption.seen().sentence()
         return ids, answer_ids(self.tokenizer, answer, think=think)
 
+    def asked(self, *, held: bool = False) -> Document:
+        """A question whose picture is away and whose description is given; only the answer is learnt."""
+        caption = random_picture(self.rng, self.scene_names, weights=(0.15, 0.5, 0.2, 0.15), shapes=0.5)
+        found = questions(caption, self.rng, self.scene_names, held=held)
+        _, question, answer = one_question([asked for asked in found if asked[0] != "describe"], self.rng)
+        given = answer_ids(self.tokenizer, "", think=caption.seen().sentence())[:-1]
+        return [*chat_ids(self.tokenizer, question), *given], answer_ids(self.tokenizer, answer)
+
     # Pieces.
     def icon_request(self, index: int, form: int) -> str:
         """The request by name (0), style and name (1), name and set (2), or in full (3)."""

@@ -30,7 +30,8 @@ MIX: dict[str, float] = {
     "fact": 0.03,
     "manner": 0.01,
     "caption": 0.02,
-    "hidden": 0.05,
+    "hidden": 0.04,
+    "asked": 0.02,
 }
 # How many waiting documents are tried for the room that is left in a row.
 _WAITING = 24

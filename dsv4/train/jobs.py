@@ -7,7 +7,7 @@ from pathlib import Path
 from dsv4.model import Model
 from dsv4.train.head_job import HeadJob
 from dsv4.train.run import Job
-from dsv4.train.see_job import SeeJob
+from dsv4.train.see_job import AskJob, SeeJob
 from dsv4.train.stages import Stage
 from dsv4.train.text_job import IndexJob, TextJob
 from dsv4.train.world import World
@@ -21,8 +21,9 @@ def make_job(stage: Stage, model: Model, world: World, data_dir: Path, *, seed: 
         return TextJob(model, world, data_dir, seq_len=stage.seq_len, **common)
     if stage.job == "index":
         return IndexJob(model, world, data_dir, seq_len=stage.seq_len, **common)
-    if stage.job == "see":
-        return SeeJob(model, world, data_dir, seq_len=stage.seq_len, **common)
+    if stage.job in ("see", "ask"):
+        made = SeeJob if stage.job == "see" else AskJob
+        return made(model, world, data_dir, seq_len=stage.seq_len, **common)
     if stage.job == "head":
         return HeadJob(model, world, data_dir, kinds=stage.kinds, **common)
     raise ValueError(f"stage {stage.name!r} has an unknown job {stage.job!r}")

@@ -37,6 +37,7 @@ LETTERS_WEIGHT = 0.5
 EMPTY_WEIGHT = 0.1  # of a patch without a letter; most are
 INK_ROWS = (8, 72)  # of a strip's 80: where letters are
 TEXT_WEIGHT = 3.0  # its gradients in the core are a few times shorter than those of pictures
+ASKED = {"asked": 1.0}
 LOOK_EVERY = 3  # one step in so many is on pictures, the others on text: whatever comes last pushes out the rest
 
 
@@ -73,18 +74,24 @@ class SeeJob:
         compile_core(model.core.train(), world.device)
         compile_eyes(model.eyes, world.device)
         count = workers_for(world.size) if workers is None else workers
-        share = max(1, count // 3) if count else 0
+        share = max(1, count // 4) if count else 0
 
         def feeder(make, number: int) -> Feeder:  # noqa: ANN001 - a stream's constructor
             return Feeder(make, workers=share, seed=(seed + number) * 1000 + world.rank, device=world.device)
+
+        def texts(number: int, mix: Mapping[str, float] | None = None) -> Feeder:
+            return feeder(
+                lambda n: iter(TextMixture(data_dir, seed=n, seq_len=seq_len, rows=text_rows, mix=mix)), number
+            )
 
         # As many as in stage `text`, whose compiled shapes serve here too.
         text_rows = TEXT_ROWS if world.device.type != "cpu" else max(1, rows // 2)
         self.feeders = {
             "see": feeder(lambda n: iter(PictureStream(data_dir, "see", seed=n, rows=rows)), 1),
             "read": feeder(lambda n: iter(PictureStream(data_dir, "read", seed=n, rows=rows)), 2),
-            "text": feeder(lambda n: iter(TextMixture(data_dir, seed=n, seq_len=seq_len, rows=text_rows)), 3),
+            "text": texts(3),
         }
+        self._texts = texts
 
     def kind(self, step: int) -> str:
         """Mostly text, pictures in between."""
@@ -96,17 +103,17 @@ class SeeJob:
 
     def batch(self, kind: str) -> Batch:
         """The next text rows, or scenes and pages together: `see …` and `read …`."""
-        if kind == "text":
-            return self.feeders["text"].next()
+        if kind in ("text", "ask"):
+            return self.feeders[kind].next()
         found = {name: self.feeders[name].next() for name in ("see", "read")}
         return {f"{name} {key}": value for name, batch in found.items() for key, value in batch.items()}
 
     def loss(self, kind: str, batch: Batch) -> dict[str, Tensor]:
         """Losses of a batch of its kind, and the loads of the experts."""
         with autocast(self.world.device):
-            if kind == "text":
+            if kind in ("text", "ask"):
                 text, balance, loads_LE = text_loss(self.core, batch)
-                return {"loss": TEXT_WEIGHT * (text + BALANCE_WEIGHT * balance), "text": text, "loads": loads_LE}
+                return {"loss": TEXT_WEIGHT * (text + BALANCE_WEIGHT * balance), kind: text, "loads": loads_LE}
             see, read = (_of(batch, name) for name in ("see", "read"))
             with torch.no_grad():
                 scene_B3HW = render_pictures(see, self.atlas, SIDE)
@@ -133,6 +140,51 @@ class SeeJob:
         """Stop the data workers."""
         for feeder in self.feeders.values():
             feeder.close()
+
+
+class AskJob(SeeJob):
+    """Stage `ask`: the core learns to answer out of what it has described, and goes on with all else; eyes stay.
+
+    In a stream of all kinds the one word that an answer turns on is lost among thousands; here it has steps of its own.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        world: World,
+        data_dir: Path,
+        *,
+        seq_len: int,
+        rows: int,
+        seed: int,
+        workers: int | None = None,
+    ) -> None:
+        super().__init__(model, world, data_dir, seq_len=seq_len, rows=rows, seed=seed, workers=workers)
+        self.parts = {"core": model.core}
+        self.trained, self.gentle = [model.core], []
+        self.feeders["ask"] = self._texts(4, ASKED)
+
+    def kind(self, step: int) -> str:
+        """Half the steps on text, the others on questions and on pictures in turn."""
+        return ("look", "text", "ask", "text")[step % 4]
+
+    def rests(self, kind: str) -> bool:
+        """The core learns in every step."""
+        return False
+
+    def loss(self, kind: str, batch: Batch) -> dict[str, Tensor]:
+        """Losses of a batch of its kind, those of cells and letters left out, and the loads of the experts."""
+        if kind != "look":
+            return super().loss(kind, batch)
+        with autocast(self.world.device):
+            see, read = (_of(batch, name) for name in ("see", "read"))
+            with torch.no_grad():
+                scene_B3HW = render_pictures(see, self.atlas, SIDE)
+                features_BVD = self.eyes.sequence(torch.cat([scene_B3HW, render_text(read, self.glyphs, SIDE)]))
+            both = {name: torch.cat([see[name], read[name]]) for name in ("ids", "targets")}
+            looked = look_loss(self.core, features_BVD, both, self.place, scenes=scene_B3HW.shape[0])
+        loss = looked.see + looked.read + BALANCE_WEIGHT * looked.balance
+        return {"loss": loss, "see": looked.see, "read": looked.read, "loads": looked.loads_LE}
 
 
 def _of(batch: Batch, name: str) -> Batch:
