@@ -31,7 +31,7 @@ RANGES: dict[str, Range] = {
 }
 SIDES = range(8, 257, 8)  # sides that a picture can have, in pixels
 SIZES = (64, 128, 192, 256)  # those that are offered where people choose from a list
-PAINTED_SIZE = 64  # side that nano paints at; other sizes are scaled from it
+PAINTED_SIZES = (64, 128)  # sides that nano has learnt to paint at; other sizes are scaled from the next of them
 CLIP_SIZE = 64  # side of a clip in pixels
 CLIP_FPS = 8
 CLIP_FRAMES = 480  # of a clip that is gone on with, its continuation included
@@ -91,6 +91,11 @@ def check_prompt(prompt: object) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise InputError("the prompt holds half of a surrogate pair, which is not a character; send it as UTF-8")
     return text
+
+
+def painted_size(size: int) -> int:
+    """The side that a picture of `size` pixels is painted at: the smallest learnt one that holds it, or the largest."""
+    return next((side for side in PAINTED_SIZES if side >= size), PAINTED_SIZES[-1])
 
 
 def check_size(size: Any) -> int:

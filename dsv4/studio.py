@@ -152,11 +152,11 @@ class Studio:
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Picture:
-        """Paint a picture of `size` pixels a side: painted at the model's own size and enlarged smoothly from there."""
+        """Paint a picture of `size` pixels a side: at a size that is learnt, then scaled smoothly from there."""
         limits.check_size(size)
         limits.check_numbers(seed=seed, steps=steps, guidance=guidance)
         ids_BT = self.processor.image(prompt).token_ids_BT
-        painted = limits.PAINTED_SIZE
+        painted = limits.painted_size(size)
 
         def show(progress: Progress) -> None:
             if on_progress is not None and progress.preview is not None:

@@ -102,7 +102,7 @@ class Together:
         return drawn([local for _, local in found], found[0][0], prompt=ask["prompt"], made_by=made_by)
 
     def image(self, requests: Sequence[Request]) -> list[Picture | InputError]:
-        """Pictures; those of equal steps, guidance and prompt length are painted in one pass."""
+        """Pictures; those of equal steps, guidance, prompt length and painted size are painted in one pass."""
         asks = [{**IMAGE, **request} for request in requests]
         found: list[Any] = [None] * len(asks)
         alike: dict[tuple[Any, ...], list[int]] = {}
@@ -117,18 +117,19 @@ class Together:
             except InputError as error:
                 found[place] = error
                 continue
-            alike.setdefault((ids[place].shape[1], ask["steps"], ask["guidance"]), []).append(place)
-        for (_, steps, guidance), places in alike.items():
-            painted = self._painted([ids[p] for p in places], [asks[p]["seed"] for p in places], steps, guidance)
+            side = limits.painted_size(ask["size"])
+            alike.setdefault((ids[place].shape[1], side, ask["steps"], ask["guidance"]), []).append(place)
+        for (_, side, steps, guidance), places in alike.items():
+            painted = self._painted([ids[p] for p in places], [asks[p]["seed"] for p in places], side, steps, guidance)
             for place, picture_HW3 in zip(places, painted, strict=True):
                 ask = asks[place]
                 told = {key: ask[key] for key in ("size", "steps", "guidance")}
-                told = {"size": told.pop("size"), "painted": limits.PAINTED_SIZE, **told}
+                told = {"size": told.pop("size"), "painted": side, **told}
                 made_by = self.made_by("image", ask["prompt"], ask["seed"], **told)
                 found[place] = Picture(array=enlarged(picture_HW3, ask["size"]), provenance=made_by)
         return found
 
-    def _painted(self, ids: list[Any], seeds: list[int], steps: int, guidance: float) -> list[Any]:
+    def _painted(self, ids: list[Any], seeds: list[int], side: int, steps: int, guidance: float) -> list[Any]:
         import torch
 
         head, generation = self.model.head, part("generation")
@@ -140,7 +141,7 @@ class Together:
             frames_B3FHW = generation.sample_flow(
                 head,
                 type(told[0])(*(torch.cat(parts) for parts in zip(*told, strict=True))),
-                shape=(1, limits.PAINTED_SIZE, limits.PAINTED_SIZE),
+                shape=(1, side, side),
                 steps=steps,
                 guidance=guidance,
                 seeds=seeds,

@@ -101,7 +101,8 @@ def picture(args: argparse.Namespace) -> int:
     limits.check_numbers(seed=args.seed, steps=args.steps, guidance=args.guidance)
     check_output(args.output, "image")
     studio, started = _load(args), time.monotonic()
-    _forecast(args, studio, (1, limits.PAINTED_SIZE, limits.PAINTED_SIZE))
+    side = limits.painted_size(args.size)
+    _forecast(args, studio, (1, side, side))
     painted = studio.image(
         args.prompt,
         seed=args.seed,

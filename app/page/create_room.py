@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from dsv4.errors import InputError
-from dsv4.limits import CLIP_FPS, CLIP_SIZE, PAINTED_SIZE, RANGES, SIZES
+from dsv4.limits import CLIP_FPS, CLIP_SIZE, PAINTED_SIZES, RANGES, SIZES
 
 from ..house import House
 from ..intake import take_in
@@ -125,7 +125,7 @@ def _settings(kind: str) -> tuple[dict[str, Any], gr.Button]:
         )
         return found, dice
     if kind == "image":
-        told = f"painted at {PAINTED_SIZE} and enlarged"
+        told = f"larger than {PAINTED_SIZES[-1]}: painted at that size and enlarged"
         found["size"] = gr.Radio(list(SIZES), value=128, label="Size in pixels", info=told)
         found["count"] = gr.Slider(1, 4, 1, step=1, label="How many", info="seeds that follow each other")
     with gr.Accordion("Finer settings", open=False):

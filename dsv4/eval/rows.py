@@ -29,7 +29,7 @@ NONSENSE = (
     "a a a a a a",
 )
 CLIP = {"size": 64, "frames": 16}
-PICTURE = {"size": 64, "frames": 1}
+PICTURE = {"size": 128, "frames": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
