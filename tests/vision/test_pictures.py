@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageCms, ImageOps
 
+from tests.vision.cmyk_profile import D50, INKS, cmyk_profile
 from vision import open_picture, pictures, prepare
 from vision.views import _padded
 
@@ -59,6 +60,32 @@ def test_cmyk_becomes_rgb_with_and_without_a_profile():
     wrong = Image.new("CMYK", (4, 4), (0, 255, 255, 0))  # a profile of another colour space is no use either
     wrong.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert open_picture(wrong).getpixel((1, 1)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "JPEG"])
+def test_cmyk_goes_through_a_profile_that_says_otherwise_than_arithmetic(kind):
+    quality = {"quality": 100} if kind == "JPEG" else {}
+    for place, ink in enumerate("CMYK"):
+        full = Image.new("CMYK", (16, 16), tuple(255 * (number == place) for number in range(4)))
+        seen = open_picture(as_bytes(full, kind, icc_profile=cmyk_profile(), **quality)).getpixel((8, 8))
+        assert np.abs(np.subtract(seen, lab_to_srgb(INKS[ink]))).max() <= 6, (ink, seen)
+    paper = open_picture(as_bytes(Image.new("CMYK", (16, 16)), kind, icc_profile=cmyk_profile(), **quality))
+    assert min(paper.getpixel((8, 8))) >= 250
+
+
+def lab_to_srgb(lab: tuple[int, int, int]) -> np.ndarray:
+    """CIE Lab under D50 as sRGB, 0 to 255, cut off at its bounds (CIE 15; IEC 61966-2-1 by Bradford's matrix)."""
+    lightness, a, b = lab
+    fy = (lightness + 16) / 116
+    f = np.array([fy + a / 500, fy, fy - b / 200])
+    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * D50
+    matrix = [
+        [3.1338561, -1.6168667, -0.4906146],
+        [-0.9787684, 1.9161415, 0.0334540],
+        [0.0719453, -0.2289914, 1.4052427],
+    ]
+    linear = np.clip(np.array(matrix) @ xyz, 0, 1)
+    return 255 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def test_an_animation_gives_its_first_frame():
