@@ -46,7 +46,7 @@ def sparse(card: Card, book: Book) -> None:
     shapes = [("nano", 6, 128, None, True, 512), ("small", 16, 128, None, True, 1024), ("odd", 5, 72, None, False, 77),
               ("lite", 64, 512, None, True, 2048), ("mla", 128, 576, 512, False, 2048)]  # fmt: skip
     if card.tiny:
-        shapes = [("nano", 6, 40, None, True, 33), ("mla", 3, 24, 16, False, 17)]
+        shapes = [("nano", 6, 40, None, True, 33), ("mla", 3, 24, 16, False, 290)]
     for name, heads, size, value, sunk, chosen in shapes:
         for dtype, most in FORMATS.items():
             entries = card.normal(2, 4 * chosen, size, dtype=dtype)
