@@ -43,7 +43,7 @@ def places_of(card: Card, rows: int, queries: int, size: int, chosen: int) -> Te
 
 def sparse(card: Card, book: Book) -> None:
     """Attention over gathered entries: the Triton kernel and the gathering form."""
-    shapes = [("nano", 6, 128, None, True, 512), ("small", 16, 128, None, True, 1024), ("odd", 5, 72, None, False, 77),
+    shapes = [("nano", 6, 128, None, True, 512), ("odd", 5, 72, None, False, 77),
               ("lite", 64, 512, None, True, 2048), ("mla", 128, 576, 512, False, 2048)]  # fmt: skip
     if card.tiny:
         shapes = [("nano", 6, 40, None, True, 33), ("mla", 3, 24, 16, False, 290)]

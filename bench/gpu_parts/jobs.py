@@ -34,8 +34,8 @@ def _job(name: str, place: str, usual: int, most: int = 90) -> Job:
 
 _ROWS = (
     _job("ceilings", "card:ceilings", 8, 60),
-    _job("check-sparse", "check_ops:sparse", 10),
-    _job("check-scores", "check_ops:scores", 6),
+    _job("check-sparse", "check_ops:sparse", 30, 150),
+    _job("check-scores", "check_ops:scores", 15, 120),
     _job("check-chosen", "check_ops:chosen", 3),
     _job("check-lanes", "check_ops:lanes", 8),
     _job("check-rows", "check_ops:rows", 3),
@@ -43,7 +43,7 @@ _ROWS = (
     _job("check-memory", "check_models:memory", 3),
     _job("check-homes", "check_models:homes", 3),
     _job("check-experts", "check_models:experts", 3),
-    _job("check-cores", "check_models:cores", 8),
+    _job("check-cores", "check_models:cores", 15, 90),
     _job("check-hands", "check_models:hands", 5),
     _job("check-eyes", "check_models:eyes", 15),
     _job("decode", "run_attention:decode", 25),

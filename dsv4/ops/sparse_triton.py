@@ -154,7 +154,7 @@ def attend_places(
         q_BQHD.contiguous(), entries_BSD.contiguous(), places_BQK.contiguous(), real_BQK.to(torch.uint8).contiguous(),
         q_BQHD if sink_H is None else sink_H, kept, tops, totals, Q, entries_BSD.shape[1], K, H, scale, part,
         D, V, heads, padded, max(16, triton.next_power_of_2(D - V)) if D > V else 0, sink_H is not None,
-        step, parts, _how(q_BQHD), num_warps=8 if heads * padded > 8192 else 4, num_stages=2,
+        step, parts, _how(q_BQHD), num_warps=8 if heads * padded > 8192 else 4, num_stages=3,
     )  # fmt: skip
     if parts > 1:
         _join_kernel[(B * Q, H)](kept, tops, totals, out, H, V, padded, parts, triton.next_power_of_2(parts))
