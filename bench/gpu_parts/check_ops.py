@@ -93,8 +93,16 @@ def scores(card: Card, book: Book) -> None:
         with plainly():
             wanted = select.index_scores(codes_q.double() * scale_q.double(), w.double(),
                                          codes.double() * scales.double())  # fmt: skip
-        _each(book, f"indexer scores, int8 keys, {name}", wanted, 1e-3, lambda q=q, w=w, c=codes, s=scales:
-              select.index_scores_int8(q, w, c, s[..., 0]))  # fmt: skip
+
+        def eight(given: tuple[Tensor, ...] = (q, w, codes, scales[..., 0])) -> Tensor:
+            return select.index_scores_int8(*given)
+
+        def plain(given: tuple[Tensor, ...] = (q, w, codes, scales[..., 0])) -> Tensor:
+            with plainly():
+                return select.index_scores_int8(*given)
+
+        _each(book, f"indexer scores, int8 keys, {name}", wanted, 1e-3, eight)
+        _each(book, f"indexer scores, int8 keys, no kernel, {name}", wanted, 1e-3, plain)
 
 
 def chosen(card: Card, book: Book) -> None:

@@ -124,9 +124,16 @@ def indexer(card: Card, book: Book) -> None:
             with plainly():
                 book.timed(f"scores, {kind}, plain", lambda: card.time(lambda: select.index_scores(q, w, keys)),
                            bytes=moved(2), flops=flops, form="plain", **facts)  # fmt: skip
-            book.timed(f"scores, {kind}, int8 keys",
-                       lambda: card.time(lambda: select.index_scores_int8(q, w, codes, scales[..., 0])),
-                       bytes=moved(1), flops=flops, form="int8", **facts)  # fmt: skip
+
+            def eight() -> Tensor:
+                return select.index_scores_int8(q, w, codes, scales[..., 0])
+
+            if sparse_triton.AVAILABLE:
+                book.timed(f"scores, {kind}, int8 keys, Triton", lambda: card.time(eight), bytes=moved(1), flops=flops,
+                           form="int8, Triton", **facts)  # fmt: skip
+            with plainly():
+                book.timed(f"scores, {kind}, int8 keys, plain", lambda: card.time(eight), bytes=moved(1), flops=flops,
+                           form="int8", **facts)  # fmt: skip
             found = card.normal(rows, queries, length, dtype=torch.float32)
             chosen = min(at.chosen, length)
             book.timed(f"top {chosen:,} of them, {kind}",

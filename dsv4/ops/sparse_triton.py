@@ -105,8 +105,9 @@ if AVAILABLE:
 
     @triton.jit
     def _scores_kernel(
-        q, weights, keys, out, blocks, Q, S, stride, heads, size,
+        q, weights, keys, scales, out, blocks, Q, S, stride, scale_stride, heads, size,
         QB: tl.constexpr, IP: tl.constexpr, CP: tl.constexpr, STEP: tl.constexpr, HOW: tl.constexpr,
+        EIGHT: tl.constexpr,
     ):  # fmt: skip
         b, block = (tl.program_id(0) // blocks).to(tl.int64), tl.program_id(0) % blocks
         m, c = tl.arange(0, QB * IP), tl.arange(0, CP)
@@ -114,13 +115,18 @@ if AVAILABLE:
         s = tl.program_id(1) * STEP + tl.arange(0, STEP)
         real = (i < heads) & (t < Q)
         at_q = (b * Q + t) * heads + i
-        q_mc = tl.load(q + at_q[:, None] * size + c[None, :], mask=real[:, None] & (c < size)[None, :], other=0.0)
+        q_mc = tl.load(q + at_q[:, None] * size + c[None, :], mask=real[:, None] & (c < size)[None, :], other=0)
         weight = tl.load(weights + at_q, mask=real, other=0.0).to(tl.float32)
         at = b * stride + s.to(tl.int64)[:, None] * size + c[None, :]
-        key = tl.load(keys + at, mask=(s < S)[:, None] & (c < size)[None, :], other=0.0)
-        dots = tl.dot(_opened(q_mc, HOW), tl.trans(_opened(key, HOW)), input_precision=HOW)
+        key = tl.load(keys + at, mask=(s < S)[:, None] & (c < size)[None, :], other=0)
+        if EIGHT and HOW != "ieee":
+            dots = tl.dot(q_mc, tl.trans(key), out_dtype=tl.int32).to(tl.float32)
+        else:
+            dots = tl.dot(_opened(q_mc, HOW), tl.trans(_opened(key, HOW)), input_precision=HOW)
         dots = tl.maximum(dots, 0.0) * weight[:, None]
         found = tl.sum(tl.reshape(dots, (QB, IP, STEP)), 1)
+        if EIGHT:
+            found *= tl.load(scales + b * scale_stride + s, mask=s < S, other=0.0)[None, :]
         to = block * QB + tl.arange(0, QB)
         tl.store(out + (b * Q + to)[:, None] * S + s[None, :], found, mask=(to < Q)[:, None] & (s < S)[None, :])
 
@@ -161,8 +167,11 @@ def attend_places(
     return out
 
 
-def scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor) -> Tensor:
-    """Σ_i w_i · ReLU(q_i · k) [B, Q, S] in float32; rows of keys must lie one behind the other."""
+def scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor, scales_BS: Tensor | None = None) -> Tensor:
+    """Σ_i w_i · ReLU(q_i · k) [B, Q, S] in float32; with scales, queries and keys are int8 codes and the sum is scaled.
+
+    Quickest where the keys of a sequence lie one behind the other, and its scales too.
+    """
     B, Q, heads, size = q_BQIC.shape
     S = keys_BSC.shape[1]
     out = torch.empty(B, Q, S, dtype=torch.float32, device=q_BQIC.device)
@@ -170,9 +179,12 @@ def scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor) -> Tensor:
     padded = triton.next_power_of_2(heads)
     together = max(1, 16 // padded, min(SCORES_ROWS // padded, triton.next_power_of_2(Q)))
     blocks = triton.cdiv(Q, together)
+    if scales_BS is not None and scales_BS.stride(1) != 1:
+        scales_BS = scales_BS.contiguous()
     _scores_kernel[(B * blocks, triton.cdiv(S, SCORES_KEYS))](
-        q_BQIC.contiguous(), weights_BQI.contiguous(), keys, out, blocks, Q, S, keys.stride(0), heads, size,
-        together, padded, max(16, triton.next_power_of_2(size)), SCORES_KEYS, _how(q_BQIC), num_stages=2,
+        q_BQIC.contiguous(), weights_BQI.contiguous(), keys, out if scales_BS is None else scales_BS, out, blocks, Q, S,
+        keys.stride(0), 0 if scales_BS is None else scales_BS.stride(0), heads, size, together, padded,
+        max(32, triton.next_power_of_2(size)), SCORES_KEYS, _how(q_BQIC), scales_BS is not None, num_stages=2,
     )  # fmt: skip
     return out
 
