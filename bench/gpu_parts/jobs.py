@@ -59,6 +59,7 @@ _ROWS = (
     _job("engram-wait", "run_memory:wait", 30, 120),
     _job("engram", "run_memory:gather", 40, 180),
     _job("flex", "run_attention:flex", 60, 180),
+    _job("tune", "run_attention:tune", 30, 120),
     _job("site", "run_lanes:site", 20),
     _job("training-compiled", "run_lanes:training_compiled", 60, 240),
 )

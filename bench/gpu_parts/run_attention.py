@@ -102,6 +102,34 @@ def _three(
 
 
 @torch.no_grad()
+def tune(card: Card, book: Book) -> None:
+    """The kernel by bytes of a step and by programs that the chosen are cut for, to choose its constants by."""
+    at = Sizes(card)
+    length = at.lengths[len(at.lengths) // 2]
+    kept = sparse_triton.STEP_BYTES, sparse_triton.PROGRAMS
+    entries, sink = card.normal(at.rows, length, at.size), card.normal(at.heads, dtype=torch.float32)
+    try:
+        for kind, rows, queries in (("decode", at.rows, 1), ("prefill", 1, at.chunk)):
+            q = card.normal(rows, queries, at.heads, at.size)
+            places = card.whole(length, rows, queries, at.chosen).sort(-1).values
+            real = torch.ones_like(places, dtype=torch.bool)
+            for step in (16_384, 32_768, 65_536):
+                for programs in (132, 264, 528) if kind == "decode" else (264,):
+                    sparse_triton.STEP_BYTES, sparse_triton.PROGRAMS = step, programs
+
+                    def kernel() -> Tensor:
+                        return sparse_triton.attend_places(q, entries[:rows], places, real, sink, scale=at.size**-0.5)
+
+                    what = f"{kind} after {length:,}: Triton, steps of {step // 1024} KiB, {programs} programs"
+                    book.timed(what, lambda: card.time(kernel, budget=0.3), per=(rows * queries, "queries"),
+                               flops=formulas.attention(rows * queries, at.chosen, at.heads, at.size),
+                               bytes=formulas.gathered_bytes(rows * queries, at.chosen, at.heads, at.size),
+                               group="sparse attention, settings of the kernel", form="Triton")  # fmt: skip
+    finally:
+        sparse_triton.STEP_BYTES, sparse_triton.PROGRAMS = kept
+
+
+@torch.no_grad()
 def indexer(card: Card, book: Book) -> None:
     """Scores of all keys and the choice among them, for one query of each of 16 sequences and for 16 of one."""
     at = Sizes(card)

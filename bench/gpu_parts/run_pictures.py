@@ -15,31 +15,45 @@ from bench.gpu_parts.card import Card
 
 
 def eyes(card: Card, book: Book) -> None:
-    """Every mode's views of one page, a batch of pages at a time; weights are random, their numbers do not matter."""
-    from vision import MODES, DeepEncoder, DeepEncoderConfig
+    """Every mode's views of one page, a batch of pages at a time; weights are random, their numbers do not matter.
+
+    The first trunk lets `sam.QUERIES` places attend at once, which saves memory; on a card all at once is tried too.
+    """
+    from vision import MODES, DeepEncoder, DeepEncoderConfig, sam
 
     config = DeepEncoderConfig.micro() if card.tiny else DeepEncoderConfig.full()
     with torch.device(card.device):
         encoder = DeepEncoder(config).to(card.dtype).eval().requires_grad_(False)
-    tiles = 2 if card.tiny else 6
     modes = {"tiny": MODES["tiny"]} if card.tiny else MODES
-    for name, mode in modes.items():
-        for pages in (1,) if card.tiny else (1, 8, 16):
-            whole = card.normal(pages, 3, mode.side, mode.side)
-            cut = card.normal(pages * tiles, 3, mode.tile, mode.tile) if mode.tile else None
+    usual = sam.QUERIES
+    try:
+        for name, mode in modes.items():
+            for pages in (1,) if card.tiny else (1, 8):
+                for queries, how in ((usual, f"{usual} places at once"), (2**30, "all places at once")):
+                    sam.QUERIES = queries
+                    _pages(card, book, encoder, name, mode, pages, how)
+            card.tidy()
+    finally:
+        sam.QUERIES = usual
 
-            def run(whole: Any = whole, cut: Any = cut) -> None:
-                with torch.no_grad():
-                    encoder.sequence(whole)
-                    if cut is not None:
-                        encoder.grid(cut)
 
-            flops = pages * formulas.eyes(config, mode.side)
-            flops += pages * tiles * formulas.eyes(config, mode.tile) if mode.tile else 0
-            tiled = f" and {tiles} tiles of {mode.tile}" if mode.tile else ""
-            book.timed(f"eyes, {name}: {pages} page(s) of {mode.side}{tiled}", lambda run=run: card.time(run, most=12),
-                       per=(pages, "pages"), flops=flops, group="eyes", form="eager", queries=pages)  # fmt: skip
-        card.tidy()
+def _pages(card: Card, book: Book, encoder: Any, name: str, mode: Any, pages: int, how: str) -> None:
+    tiles = 2 if card.tiny else 6
+    whole = card.normal(pages, 3, mode.side, mode.side)
+    cut = card.normal(pages * tiles, 3, mode.tile, mode.tile) if mode.tile else None
+
+    def run() -> None:
+        with torch.no_grad():
+            encoder.sequence(whole)
+            if cut is not None:
+                encoder.grid(cut)
+
+    flops = pages * formulas.eyes(encoder.config, mode.side)
+    flops += pages * tiles * formulas.eyes(encoder.config, mode.tile) if mode.tile else 0
+    tiled = f" and {tiles} tiles of {mode.tile}" if mode.tile else ""
+    what = f"eyes, {name}: {pages} page(s) of {mode.side}{tiled}, {how}"
+    book.timed(what, lambda: card.time(run, most=12), per=(pages, "pages"), flops=flops, group="eyes", form=how,
+               queries=pages)  # fmt: skip
 
 
 def hands(card: Card, book: Book) -> None:
