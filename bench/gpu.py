@@ -2,11 +2,11 @@
 
     python bench/gpu.py --out DIR [--minutes 9] [--only decode,flex]    check and measure, within so many minutes
     python bench/gpu.py --out DIR --rehearse                            the same with tiny sizes on the processor
-    python bench/gpu.py --plot DIR/gpu.json                             the roofline as DIR/gpu.svg
+    python bench/gpu.py --plot DIR/gpu.json [-o docs/gpu.svg]           the roofline
     python bench/gpu.py --page DIR/gpu.json [-o docs/gpu.md]            the page of a real run
 
-DIR/gpu.json is written after every figure and DIR/gpu.md at the end. The work is done by a child process, since a
-kernel that goes wrong takes the card's whole process with it: then the next child goes on behind that job.
+DIR/gpu.json is written after every figure, DIR/gpu.md and DIR/gpu.svg at the end. The work is done by a child process,
+since a kernel that goes wrong takes the card's whole process with it: then the next child goes on behind that job.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.plot:
         from bench.gpu_parts.plot import roofline
 
-        target = args.plot.with_suffix(".svg")
+        target = args.target or args.plot.with_suffix(".svg")
         target.write_text(roofline(read(args.plot)), encoding="utf-8")
         print(target)
         return 0
@@ -62,7 +62,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the names of all jobs")
     parser.add_argument("--plot", type=Path, metavar="JSON", help="draw the roofline of a run")
     parser.add_argument("--page", type=Path, metavar="JSON", help="write the page of a run")
-    parser.add_argument("-o", dest="target", type=Path, metavar="FILE", help="where --page writes")
+    parser.add_argument("-o", dest="target", type=Path, metavar="FILE", help="where --page or --plot writes")
     parser.add_argument("--worker", type=float, metavar="ENDS", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.list:
@@ -127,7 +127,11 @@ def _supervise(args: argparse.Namespace) -> int:
 def _watch(worker: subprocess.Popen[bytes], path: Path, ends: float) -> str:
     """Wait for the worker; why it was ended, empty where it ended itself."""
     while worker.poll() is None:
-        time.sleep(0.2)
+        try:
+            time.sleep(0.2)
+        except BaseException:  # interrupted: the worker has a session of its own and would go on
+            os.killpg(worker.pid, signal.SIGKILL)
+            raise
         why = "the time was up" if time.time() > ends - LEAVE else ""
         for name, state in read(path)["jobs"].items():
             if state["state"] == "running" and time.time() - state["started"] > JOBS[name].most:
@@ -157,8 +161,11 @@ def _bury(path: Path, worker: subprocess.Popen[bytes], why: str) -> bool:
 
 def _told(out: Path, data: dict) -> int:
     from bench.gpu_parts.page import page
+    from bench.gpu_parts.plot import drawable, roofline
 
     (out / "gpu.md").write_text(page(data), encoding="utf-8")
+    if drawable(data):
+        (out / "gpu.svg").write_text(roofline(data), encoding="utf-8")
     failed = [check for check in data["checks"] if not check["passed"]]
     for check in failed:
         print(f"FAILED {check['what']}: {check.get('error') or check.get('apart')}")

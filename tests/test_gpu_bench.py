@@ -44,7 +44,10 @@ def test_a_rehearsal_checks_measures_and_shows(python, python_environment, tmp_p
     text = (tmp_path / "gpu.md").read_text()
     assert "Rehearsed with tiny sizes" in text and f"{len(data['checks'])} of {len(data['checks'])} checks" in text
     assert "training-compiled" in text.split("What did not run")[1]
-    assert run(python, python_environment, "--plot", str(tmp_path / "gpu.json")).returncode == 0
+    assert "| sparse attention, decode | Triton |" in text and "](gpu.svg)" in text
+    plot = ("--plot", str(tmp_path / "gpu.json"), "-o", str(tmp_path / "again.svg"))
+    assert run(python, python_environment, *plot).returncode == 0
+    assert (tmp_path / "again.svg").read_text() == (tmp_path / "gpu.svg").read_text()
     dots = ET.fromstring((tmp_path / "gpu.svg").read_text()).iter("{http://www.w3.org/2000/svg}circle")
     drawn = [row for row in data["rows"] if row.get("bytes") and row.get("flops") and "ms" in row]
     assert len(list(dots)) == len(drawn) + len({row["group"] for row in drawn if "group" in row})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.gpu_parts.plot import drawable
+
 COMMAND = "python bench/gpu.py --out DIR --minutes 9"
 
 
 def page(data: dict[str, Any]) -> str:
     """Markdown of a whole book; figures come from it alone."""
-    parts = [_head(data), _ceilings(data), _checks(data), _groups(data), _overheads(data), _missing(data)]
+    parts = [_head(data), _ceilings(data), _checks(data), _shares(data), _overheads(data), _groups(data)]
+    parts.append(_missing(data))
     return "\n".join(part for part in parts if part)
 
 
@@ -62,6 +65,24 @@ def _checks(data: dict[str, Any]) -> str:
         for check in failed:
             apart = check["error"] if "error" in check else f"{check['apart']:.2e}"
             lines.append(f"| {_cell(check['what'])} | {_cell(apart)} | {check.get('most', '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def _shares(data: dict[str, Any]) -> str:
+    """The best and the least share of every form of a group: what stands below half of its ceiling."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in data["rows"]:
+        if "share" in row and "group" in row:
+            found.setdefault((row["group"], row.get("form", "")), []).append(row["share"])
+    if not found:
+        return ""
+    lines = ["## Shares\n"]
+    if drawable(data):
+        lines.append("![operations a second over operations a byte, under the card's two ceilings](gpu.svg)\n")
+    lines += ["| what | form | best share | least share | reaches half |", "|---|---|---|---|---|"]
+    for (group, form), shares in found.items():
+        half = "yes" if max(shares) >= 0.5 else "no"
+        lines.append(f"| {group} | {form} | {100 * max(shares):.1f} % | {100 * min(shares):.1f} % | {half} |")
     return "\n".join(lines) + "\n"
 
 

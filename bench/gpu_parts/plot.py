@@ -12,9 +12,8 @@ COLOURS = ("#3366cc", "#cc3311", "#228833", "#aa3377", "#cc8800", "#117788", "#6
 
 def roofline(data: dict[str, Any]) -> str:
     """Every row with both bytes and operations as a dot under the roof; ValueError where there is nothing to draw."""
-    tops = data["ceilings"]
-    rows = [row for row in data["rows"] if row.get("bytes") and row.get("flops") and "ms" in row]
-    if not rows or "copy" not in tops or "products" not in tops:
+    tops, rows = data["ceilings"], drawable(data)
+    if not rows:
         raise ValueError("a roofline needs both ceilings and a row with bytes and operations; this run has none")
     dots = [(row["flops"] / row["bytes"], row["flops"] / row["ms"] * 1000, row) for row in rows]
     ridge = tops["products"] / tops["copy"]
@@ -41,6 +40,13 @@ def roofline(data: dict[str, Any]) -> str:
     size = f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13"'
     ground = f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{ground}{"".join(drawn)}</svg>\n'
+
+
+def drawable(data: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that have a place under the roof; none where a ceiling is missing."""
+    if not {"copy", "products"} <= set(data["ceilings"]):
+        return []
+    return [row for row in data["rows"] if row.get("bytes") and row.get("flops") and "ms" in row]
 
 
 def _powers(values: list[float]) -> tuple[int, int]:

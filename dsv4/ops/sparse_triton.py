@@ -62,7 +62,7 @@ if AVAILABLE:
             total = tl.where(cut == 0, 1.0, total)
         kept = tl.zeros((HB, VP), tl.float32)
         row = (n // per_row) * size
-        for first in range(cut * part, min(K, (cut + 1) * part), STEP):
+        for first in range(cut * part, tl.minimum(K, (cut + 1) * part), STEP):
             k = first + s
             at = tl.load(places + n * K + k, mask=k < K, other=0).to(tl.int64)
             seen = (tl.load(real + n * K + k, mask=k < K, other=0) != 0) & (k < K)
