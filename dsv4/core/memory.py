@@ -71,22 +71,28 @@ class MemoryTable(nn.Module):
         if rows_BTR.device == self.weight.device:
             return _reader().submit(self._read, rows_BTR)
         # Copied to the host here, where the ids are at hand, so that the thread waits for nothing on the device.
-        return _reader().submit(self._send, rows_BTR.to(self.weight.device), rows_BTR.device)
+        device = rows_BTR.device
+        reads = torch.cuda.current_stream(device) if device.type == "cuda" else None
+        return _reader().submit(self._send, rows_BTR.to(self.weight.device), device, reads)
 
     @torch.no_grad()
     def _read(self, rows_BTR: Tensor) -> Tensor:
         return self(rows_BTR)
 
     @torch.no_grad()
-    def _send(self, rows_BTR: Tensor, device: torch.device) -> Tensor:
-        """Rows through pinned memory, on a stream of their own, so that the copy runs beside the blocks."""
+    def _send(self, rows_BTR: Tensor, device: torch.device, reads: torch.cuda.Stream | None) -> Tensor:
+        """Rows through pinned memory, on a stream of their own, so that the copy runs beside the blocks.
+
+        The stream that `reads` them is told to the allocator, or the next rows might come to the same place too early.
+        """
         found = F.embedding(rows_BTR, self.weight)
-        if device.type != "cuda":
+        if reads is None:
             return self._opened(found.to(device))
         stream = torch.cuda.Stream(device)
         with torch.cuda.stream(stream):
             sent = self._opened(found.pin_memory().to(device, non_blocking=True))
         stream.synchronize()
+        sent.record_stream(reads)
         return sent
 
     def _opened(self, found: Tensor) -> Tensor:

@@ -50,6 +50,8 @@ def index_scores_int8(q_BQIC: Tensor, weights_BQI: Tensor, codes_BSC: Tensor, sc
     B, Q, heads, size = q_BQIC.shape
     codes_BQIC, scale_BQI1 = eight_bits(q_BQIC)
     weights_BQI = weights_BQI.float() * scale_BQI1[..., 0] / math.sqrt(heads * size)
+    if sparse_triton.applies(codes_BQIC, codes_BSC):
+        return sparse_triton.scores(codes_BQIC, weights_BQI, codes_BSC, scales_BS)
     found_BQS = torch.empty(B, Q, codes_BSC.shape[1], device=codes_BSC.device)
     for row in range(B):
         q_QIC, w_QI = codes_BQIC[row].reshape(Q * heads, size), weights_BQI[row]

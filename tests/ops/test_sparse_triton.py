@@ -17,21 +17,34 @@ taken = []
 for name in ("attend_places", "scores"):
     one = getattr(sparse_triton, name)
     setattr(sparse_triton, name, lambda *a, one=one, name=name, **k: (taken.append(name), one(*a, **k))[1])
-for heads, size, value, sink in ((6, 40, None, True), (3, 24, 16, False)):
-    q, entries = torch.randn(2, 3, heads, size), torch.randn(2, 200, size)
-    places = torch.stack([torch.randperm(200)[:70] for _ in range(6)]).view(2, 3, 70)
-    real = torch.rand(2, 3, 70) < 0.8
+wide, short = (torch.float32, 2e-5), (torch.bfloat16, 2e-2)
+cases = [(6, 40, None, True, 70, wide), (3, 24, 16, False, 70, wide), (20, 40, None, True, 300, wide)]
+cases += [(3, 24, 16, False, 300, wide), (20, 40, 24, True, 300, short)]  # 300 chosen are cut into parts
+for heads, size, value, sink, chosen, (dtype, most) in cases:
+    q, entries = torch.randn(2, 3, heads, size).to(dtype), torch.randn(2, 400, size).to(dtype)
+    places = torch.stack([torch.randperm(400)[:chosen] for _ in range(6)]).view(2, 3, chosen)
+    real = torch.rand(2, 3, chosen) < 0.8
     real[..., 0] = True
+    real[0, 0, 1:] = False
     s = torch.randn(heads) if sink else None
     rows = select.gather_rows(entries, places)
     expected = attend.attend_chosen(q, rows, s, real, scale=0.2, value=value)
     found = sparse_triton.attend_places(q, entries, places, real, s, scale=0.2, value=value)
-    assert (found - expected).abs().max() < 2e-5, (found - expected).abs().max()
-q, w, k = torch.randn(2, 3, 4, 20), torch.randn(2, 3, 4), torch.randn(2, 300, 20)
-expected = select.index_scores(q, w, k[:, :131])
-with torch.no_grad():
-    found = select.index_scores(q, w, k[:, :131])
-assert taken[-1] == "scores" and (found - expected).abs().max() < 2e-5
+    assert (found - expected).abs().max() < most, (heads, chosen, dtype, (found - expected).abs().max())
+for queries, heads, dtype, most in ((3, 4, *wide), (1, 20, *wide), (7, 32, *wide), (5, 4, *short)):
+    q, w, k = torch.randn(2, queries, heads, 20), torch.randn(2, queries, heads), torch.randn(2, 300, 20)
+    q, w, k = q.to(dtype), w.to(dtype), k[:, :131].to(dtype)
+    expected = select.index_scores(q, w, k)
+    with torch.no_grad():
+        found = select.index_scores(q, w, k)
+    assert taken[-1] == "scores" and (found - expected).abs().max() < most, (queries, heads, dtype)
+    codes, scales = select.eight_bits(k)
+    sparse_triton.AVAILABLE = False
+    expected = select.index_scores_int8(q, w, codes, scales[..., 0])
+    sparse_triton.AVAILABLE = True
+    with torch.no_grad():
+        found = select.index_scores_int8(q, w, codes, scales[..., 0])
+    assert taken[-1] == "scores" and (found - expected).abs().max() < 2e-5, (queries, heads, dtype)
 from dsv4.core import presets
 from dsv4.core.model import LanguageCore
 core = LanguageCore.from_config(presets.micro()).eval()
