@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -60,6 +61,22 @@ def test_the_time_is_kept(python, python_environment, tmp_path):
     data = json.loads((tmp_path / "gpu.json").read_text())
     skipped = [row for row in data["rows"] if row.get("skipped") == "no time was left"]
     assert skipped and {row["job"] for row in data["rows"]} | set(data["jobs"]) >= set(data["meta"]["order"])
+
+
+@pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/children").exists(), reason="finds the worker by /proc")
+def test_a_worker_that_dies_takes_one_job_with_it(python, python_environment, tmp_path):
+    command = [python, str(ROOT / "bench" / "gpu.py"), "--out", str(tmp_path), "--rehearse", "--minutes", "1.5"]
+    parent = subprocess.Popen([*command, "--only", "check-lanes,check-rows"], env=python_environment)
+    while "check-lanes" not in books.read(tmp_path / "gpu.json")["jobs"]:
+        assert parent.poll() is None
+        time.sleep(0.05)
+    (worker,) = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+    os.kill(int(worker), signal.SIGKILL)
+    assert parent.wait(90) == 0
+    data = books.read(tmp_path / "gpu.json")
+    assert {name: job["state"] for name, job in data["jobs"].items()} == {"check-lanes": "ended", "check-rows": "done"}
+    assert [row["error"] for row in data["rows"]] == ["its process ended with status -9"]
+    assert [check["passed"] for check in data["checks"] if check["job"] == "check-rows"] == [True] * 8
 
 
 def test_wishes_that_cannot_be(python, python_environment, tmp_path):
