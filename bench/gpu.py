@@ -43,12 +43,18 @@ def main(argv: list[str] | None = None) -> int:
     if args.page:
         from bench.gpu_parts.page import page
 
-        text = page(read(args.page))
-        (args.target or args.page.with_suffix(".md")).write_text(text, encoding="utf-8")
+        target = args.target or args.page.with_suffix(".md")
+        target.write_text(page(read(args.page)) + _by_hand(target), encoding="utf-8")
         return 0
     if args.worker:
         return _work(args)
     return _supervise(args)
+
+
+def _by_hand(target: Path) -> str:
+    """The chapter of a page that people write, which a new run keeps."""
+    _, found, rest = (target.read_text(encoding="utf-8") if target.exists() else "").partition("\n## What was tried\n")
+    return found + rest
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -18,7 +18,10 @@ from .config import DeepEncoderConfig
 from .quick_import import without_compiler
 
 _EPS = 1e-6  # SAM's; timm's own default of 1e-5 would change released weights' features without a sound
-QUERIES = 1024  # places that attend at once where no gradient is needed: more would only cost memory
+# Places that attend at once where no gradient is needed. More would only cost memory on a processor; a card would wait
+# for launches otherwise (docs/gpu.md).
+QUERIES = 1024
+QUERIES_ON_CARD = 2**30
 _IN_CACHE = 96  # queries of one head whose scores for all places stay in a core's own cache
 
 
@@ -77,7 +80,7 @@ class FoldedAttention(nn.Module):
         rows, columns = x_BHWC.shape[1:3]
         qkv_BHWX = self.qkv(x_BHWC)
         if not self.window:
-            return self.proj(self._attend(qkv_BHWX, QUERIES))
+            return self.proj(self._attend(qkv_BHWX, _at_once(qkv_BHWX)))
         filled = _filled(qkv_BHWX, self.qkv.bias, self.window)
         down, across = filled.shape[1] // self.window, filled.shape[2] // self.window
         windows_BSSX = filled.unflatten(2, (across, -1)).unflatten(1, (down, -1)).transpose(2, 3).flatten(0, 2)
@@ -89,7 +92,7 @@ class FoldedAttention(nn.Module):
     def _groups(self, windows_BSSX: Tensor) -> tuple[Tensor, ...]:
         if torch.is_grad_enabled():
             return (windows_BSSX,)
-        return windows_BSSX.split(max(1, 2 * QUERIES // self.window**2))
+        return windows_BSSX.split(max(1, 2 * _at_once(windows_BSSX) // self.window**2))
 
     def _attend(self, qkv_BHWX: Tensor, queries: int) -> Tensor:
         batch, rows, columns, width = qkv_BHWX.shape
@@ -130,6 +133,10 @@ class FoldedAttention(nn.Module):
         by_row = torch.einsum("bahwe,hke->bahwk", q_BAHWE, relative_table(self.rel_pos_h, rows).to(q_BANE.dtype))
         by_column = torch.einsum("bahwe,wke->bahwk", q_BAHWE, relative_table(self.rel_pos_w, columns).to(q_BANE.dtype))
         return torch.cat([by_row, by_column], dim=-1).flatten(2, 3).to(q_BANE.dtype)
+
+
+def _at_once(x: Tensor) -> int:
+    return QUERIES if x.device.type == "cpu" else QUERIES_ON_CARD
 
 
 def _head_by_head(q_BANE: Tensor, queries: int) -> bool:

@@ -15,29 +15,20 @@ from bench.gpu_parts.card import Card
 
 
 def eyes(card: Card, book: Book) -> None:
-    """Every mode's views of one page, a batch of pages at a time; weights are random, their numbers do not matter.
-
-    The first trunk lets `sam.QUERIES` places attend at once, which saves memory; on a card all at once is tried too.
-    """
-    from vision import MODES, DeepEncoder, DeepEncoderConfig, sam
+    """Every mode's views of one page, a batch of pages at a time; weights are random, their numbers do not matter."""
+    from vision import MODES, DeepEncoder, DeepEncoderConfig
 
     config = DeepEncoderConfig.micro() if card.tiny else DeepEncoderConfig.full()
     with torch.device(card.device):
         encoder = DeepEncoder(config).to(card.dtype).eval().requires_grad_(False)
     modes = {"tiny": MODES["tiny"]} if card.tiny else MODES
-    usual = sam.QUERIES
-    try:
-        for name, mode in modes.items():
-            for pages in (1,) if card.tiny else (1, 8):
-                for queries, how in ((usual, f"{usual} places at once"), (2**30, "all places at once")):
-                    sam.QUERIES = queries
-                    _pages(card, book, encoder, name, mode, pages, how)
-            card.tidy()
-    finally:
-        sam.QUERIES = usual
+    for name, mode in modes.items():
+        for pages in (1,) if card.tiny else (1, 8):
+            _pages(card, book, encoder, name, mode, pages)
+        card.tidy()
 
 
-def _pages(card: Card, book: Book, encoder: Any, name: str, mode: Any, pages: int, how: str) -> None:
+def _pages(card: Card, book: Book, encoder: Any, name: str, mode: Any, pages: int) -> None:
     tiles = 2 if card.tiny else 6
     whole = card.normal(pages, 3, mode.side, mode.side)
     cut = card.normal(pages * tiles, 3, mode.tile, mode.tile) if mode.tile else None
@@ -51,8 +42,8 @@ def _pages(card: Card, book: Book, encoder: Any, name: str, mode: Any, pages: in
     flops = pages * formulas.eyes(encoder.config, mode.side)
     flops += pages * tiles * formulas.eyes(encoder.config, mode.tile) if mode.tile else 0
     tiled = f" and {tiles} tiles of {mode.tile}" if mode.tile else ""
-    what = f"eyes, {name}: {pages} page(s) of {mode.side}{tiled}, {how}"
-    book.timed(what, lambda: card.time(run, most=12), per=(pages, "pages"), flops=flops, group="eyes", form=how,
+    what = f"eyes, {name}: {pages} page(s) of {mode.side}{tiled}"
+    book.timed(what, lambda: card.time(run, most=12), per=(pages, "pages"), flops=flops, group="eyes", form="eager",
                queries=pages)  # fmt: skip
 
 

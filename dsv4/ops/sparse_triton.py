@@ -25,8 +25,8 @@ if TYPE_CHECKING or AVAILABLE:
     import triton
     import triton.language as tl
 
-STEP_BYTES = 32_768  # of chosen entries that one step brings in
-PROGRAMS = 264  # two for each multiprocessor of an H100 or H200; fewer queries are cut into parts
+STEP_BYTES = 65_536  # of chosen entries that one step brings in
+PROGRAMS = 132  # one for each multiprocessor of an H100 or H200 (docs/gpu.md); fewer queries are cut into parts
 LEAST_PART = 128  # chosen entries of a part
 SCORES_ROWS, SCORES_KEYS = 64, 128  # heads of several queries, and keys, of one product
 
