@@ -14,6 +14,7 @@ from ..archive import read_archive
 from ..house import House
 from . import look
 from .kit import QUIET, complain, owner_of
+from .planning import plan_form
 
 # US dollars for a million tokens; the list prices of the day named. They change: read them as an order of size.
 CHECKED = "27 October 2026"
@@ -30,6 +31,7 @@ def model_room(house: House) -> gr.Markdown:
     with gr.Column(elem_classes="about"):
         loaded = gr.Markdown(describe(house))
         gr.Markdown(_words("abilities.md"))
+        plan_form()
         gr.Markdown(_limits())
         _own_data(house)
         gr.Markdown(_words("sources.md"))
@@ -80,7 +82,21 @@ def describe(house: House, owner: str | None = None) -> str:
     rows += [("Loaded in", f"{facts['seconds']:.1f} seconds"), ("Process", str(facts["pid"]))]
     table = "\n".join(f"| {key} | {text} |" for key, text in rows)
     loaded = f"## What is loaded\n| Model | {escape(facts['name'])} |\n|---|---|\n{table}"
+    loaded += _choices(house)
     return f"{loaded}\n\n{meter(house, owner)}" if owner else loaded
+
+
+def _choices(house: House) -> str:
+    """The other models that can be chosen, and how to have more."""
+    others = house.shelf.others.values()
+    if not others:
+        return "\n\nMore to choose from: start with `--models NAME,FOLDER` or, for real weights, `--weights DIR`."
+    lines = ["\n\n## What else can be chosen", "| model | what it is | makes | now |", "|---|---|---|---|"]
+    for one in others:
+        now = "loaded once, at hand" if one.name in house.keeper.others else "loads when first asked"
+        makes = ", ".join(one.kinds) or "what its parts allow"
+        lines.append(f"| {escape(one.name)} | {escape(one.about)} | {makes} | {now} |")
+    return "\n".join(lines)
 
 
 def meter(house: House, owner: str) -> str:
