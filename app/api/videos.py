@@ -184,4 +184,5 @@ def _video(request: Request, job: Job) -> dict[str, Any]:
         "expires_at": None, "error": error, "prompt": job.params["prompt"], "seconds": f"{job.params['seconds']:g}",
         "size": _size(job), "remixed_from_video_id": None,
         "queue_place": house_of(request).jobs.place(job),
+        **({"warnings": job.result["warnings"]} if job.result.get("warnings") else {}),
     }  # fmt: skip
