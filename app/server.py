@@ -148,7 +148,7 @@ def _page(house: House) -> Any:
         return None
 
 
-def _with_page(app: FastAPI, page: Any, root_path: str) -> FastAPI:
+def _with_page(app: FastAPI, page: Any, root_path: str) -> Any:
     if page is None:
         from fastapi.responses import HTMLResponse
 
@@ -157,8 +157,9 @@ def _with_page(app: FastAPI, page: Any, root_path: str) -> FastAPI:
     import gradio as gr
 
     from .page import look
+    from .page.assets import Assets
 
-    return gr.mount_gradio_app(
+    whole = gr.mount_gradio_app(
         app,
         page,
         path="/",
@@ -174,6 +175,7 @@ def _with_page(app: FastAPI, page: Any, root_path: str) -> FastAPI:
         footer_links=["settings"],
         max_file_size=UPLOAD_BYTES,
     )
+    return Assets(whole, Path(gr.__file__).parent / "templates" / "frontend" / "assets")
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -234,7 +236,8 @@ def bind(host: str, port: int) -> socket.socket:
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise InputError(f"port must be a whole number from 0 to 65535, got {port!r}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio switches Nagle's delay off for sockets that say they are TCP; with it, every answer takes 40 ms more.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))
