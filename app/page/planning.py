@@ -104,7 +104,8 @@ def in_words(told: dict[str, Any]) -> str:
         lines += [
             f"| {escape(one['change'])} | {_rate(one['low'])} to {_rate(one['high'])} |" for one in told["nearest"]
         ]
-    lines += ["", f"Start it with `{told['launch']}`."]
+    if told["fits"]:
+        lines += ["", f"Start it with `{told['launch']}`."]
     return "\n".join(lines)
 
 

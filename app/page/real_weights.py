@@ -42,7 +42,7 @@ def _card(one: Shelved) -> str:
     row = one.row
     wide, high = row.size
     size = f"{wide} × {high}" + (f", {row.frames} frames" if row.kind == "video" else "")
-    consent = "its owner asks for an account and consent first" if row.gated else "no consent asked for"
+    consent = "its owner asks for an account and consent first" if row.gated else "no account needed"
     facts = [size, f"{row.steps} steps", one.memory, f"licence: {row.licence}", consent]
     facts += [row.note] if row.note and one.words != row.note else []
     state = '<em class="kind">here</em>' if one.here else '<em class="kind">not here</em>'
