@@ -45,7 +45,9 @@ def chat_room(house: House, model: gr.Dropdown) -> ChatRoom:
     with gr.Row(elem_id="chat-room"):
         with gr.Column(scale=1, min_width=210, elem_id="talks"):
             new = gr.Button("New chat", size="sm", elem_classes="quiet")
-            search = gr.Textbox(placeholder="Search conversations", show_label=False, max_lines=1, elem_id="find-talk")
+            search = gr.Textbox(
+                placeholder="Search conversations", show_label=False, container=False, max_lines=1, elem_id="find-talk"
+            )
             talks = acts(elem_id="talk-list")
         with gr.Column(scale=4, min_width=300):
             past = acts(talk_view.WELCOME, elem_id="talk", to_end=True, max_height="52vh", min_height=200)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import re
 import sys
 import tempfile
 from functools import partial
@@ -39,6 +40,7 @@ class Shots(Walk):
 def light(one: Shots, folder: Path) -> None:
     """Work in every room and keep what it looks like."""
     page = one.page
+    page.set_viewport_size({"width": 1240, "height": 1340})  # so that the conversation is seen whole
     one.say("/image a rocket to the left of a red apple on a sky blue background")
     page.locator(".msg.assistant img.image").last.wait_for()
     one.say("What is to the left of the red apple?")
@@ -46,6 +48,7 @@ def light(one: Shots, folder: Path) -> None:
     one.say("/svg red heart icon")
     page.locator(".msg.assistant img.svg").last.wait_for()
     one.shot("chat")
+    page.set_viewport_size({"width": 1240, "height": 860})
     one.tab("Create")
     one.tab("SVG")
     page.locator("textarea:visible").first.fill("three heart icons")
@@ -73,14 +76,13 @@ def light(one: Shots, folder: Path) -> None:
     one.shot("gallery")
     rows = folder / "rows.jsonl"
     asked = ("What is a heron?", "What is the opposite of heavy?", "What is a spoon?", "What is a harbor?")
-    lines = [
-        {"custom_id": f"word-{n}", "url": "/v1/chat/completions", "body": {"messages": [{"role": "user", "content": q}]}}
-        for n, q in enumerate(asked * 12)
-    ]
+    bodies = [{"messages": [{"role": "user", "content": question}]} for question in asked * 12]
+    url = "/v1/chat/completions"
+    lines = [{"custom_id": f"word-{n}", "url": url, "body": body} for n, body in enumerate(bodies)]
     rows.write_text("\n".join(map(json.dumps, lines)))
     one.tab("Batch")
     page.locator("#batch-upload").locator("xpath=preceding::input[@type='file'][1]").set_input_files(str(rows))
-    page.locator("#batches", has_text="done, ").wait_for()
+    page.locator("#batches", has_text=re.compile(r"[1-9]\d* done")).wait_for()
     one.shot("batch")
     one.tab("Queue")
     page.locator("#queue li").first.wait_for()
