@@ -26,6 +26,7 @@ from dsv4.results import Progress
 
 from .kinds import DEFAULTS, perform, preview_file, smaller
 from .readings import check_can
+from .rows_read import RowsRead
 
 BEAT = 1.0  # seconds between two signs of life
 TEXT_EVERY, PREVIEW_EVERY = 0.04, 0.15  # seconds between two events of a kind; what comes faster is merged
@@ -90,6 +91,7 @@ class _Models:
     def __init__(self, first: Any, others: Mapping[str, Callable[[], Any]], out: _Out) -> None:
         self._first, self._others, self._out = first, others, out
         self._name, self._other = "", None
+        self._read = {"": RowsRead(first)}
 
     def take(self, name: str, job: str) -> Any:
         """The model of this name ("" is the first), loaded if need be; raises InputError when that fails."""
@@ -105,13 +107,18 @@ class _Models:
                 self._other = self._others[name]()
             except (ValueError, OSError, ImportError) as error:
                 raise InputError(f"the model '{name}' is not there: {error}") from error
-            self._name = name
+            self._name, self._read[name] = name, RowsRead(self._other)
             self._out.send("loaded", job, name, facts(self._other))
         return self._other
+
+    def read(self, name: str) -> dict[str, Any]:
+        """What this model read of its memory since it was last asked."""
+        return self._read[name].take()
 
     def drop(self, but: str = "") -> None:
         """Let go of the other model, unless it is called `but`, and of what the first remembers."""
         if self._name != but:
+            self._read.pop(self._name or "-", None)
             self._name, self._other = "", None
         if getattr(self._first, "prefixes", None) is not None:
             from dsv4.finish import remembered
@@ -171,7 +178,7 @@ def _one(models: _Models, order: tuple[Any, ...], out: _Out, cancelled: set[str]
             told = [f"The device was full, so {words}."] if words else []
             result = {**result, "warnings": [*result.get("warnings", ()), *told]}
         teller.flush()
-        out.send("done", name, result, name in cancelled)
+        out.send("done", name, {**result, **models.read(chosen)}, name in cancelled)
     except InputError as error:
         out.send("failed", name, without_paths(str(error), files), True)
     except (MemoryError, OSError) as error:

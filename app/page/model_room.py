@@ -106,7 +106,9 @@ def meter(house: House, owner: str) -> str:
         "coalesce(sum(json_extract(result, '$.usage.read')), 0) AS read, "
         "coalesce(sum(json_extract(result, '$.usage.written')), 0) AS written, "
         "coalesce(sum(json_extract(result, '$.usage.cached')), 0) AS known, "
-        "avg(json_extract(result, '$.first')) AS first "
+        "avg(json_extract(result, '$.first')) AS first, "
+        "coalesce(sum(json_extract(result, '$.engram.rows')), 0) AS engram, "
+        "coalesce(sum(json_extract(result, '$.engram.seconds')), 0) AS fetching "
         "FROM job WHERE owner = ? AND state = 'done' GROUP BY kind ORDER BY kind",
         (owner,),
     )
@@ -114,14 +116,17 @@ def meter(house: House, owner: str) -> str:
         return ""
     lines = [
         "## What it did here",
-        "| kind | jobs | seconds | tokens read | of them known | written | a second | first word after |",
-        "|---|---|---|---|---|---|---|---|",
+        "| kind | jobs | seconds | tokens read | of them known | written | a second | first word after | Engram rows |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found:
         rate = f"{row['written'] / row['seconds']:.0f}" if row["written"] and row["seconds"] > 0 else "–"
         first = "–" if row["first"] is None else f"{row['first']:.2f} s"
         counts = f"{row['read']:,} | {row['known']:,} | {row['written']:,}" if row["written"] else "– | – | –"
-        lines.append(f"| {row['kind']} | {row['jobs']:,} | {row['seconds']:.1f} | {counts} | {rate} | {first} |")
+        memory = f"{row['engram']:,} in {row['fetching']:.2f} s" if row["engram"] else "–"
+        lines.append(
+            f"| {row['kind']} | {row['jobs']:,} | {row['seconds']:.1f} | {counts} | {rate} | {first} | {memory} |"
+        )
     read, written = sum(row["read"] for row in found), sum(row["written"] for row in found)
     lines += [
         "", "## What as many tokens cost elsewhere",

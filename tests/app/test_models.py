@@ -215,3 +215,18 @@ def test_choices_can_be_sent_to_another_process(weights):
     for one in choices(["echo"], weights):
         assert pickle.loads(pickle.dumps(one.factory)).args == one.factory.args
         assert dataclasses.replace(one).name == one.name and isinstance(one.factory, partial)
+
+
+def test_rows_of_engram_are_counted_by_job():
+    from app.rows_read import RowsRead
+    from dsv4.studio import Studio
+
+    studio = Studio.load("nano")
+    meter = RowsRead(studio)
+    reply = studio.chat("What is a heron?", max_tokens=4).reply
+    told = meter.take()["engram"]
+    part_of = studio.model.core.config.engram
+    a_token = len(part_of.layers) * part_of.orders * part_of.heads
+    tokens = reply.usage.read + reply.usage.written
+    assert told["rows"] % a_token == 0 and tokens - 1 <= told["rows"] // a_token <= tokens + 1 and told["seconds"] > 0
+    assert meter.take() == {} and RowsRead(EchoStudio()).take() == {}
