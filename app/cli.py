@@ -103,10 +103,13 @@ def _add_server(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("--home", metavar="DIR", help="where conversations, jobs and what was made are kept")
         parser.add_argument("--users", metavar="FILE", help="lines of name:secret; needed where others can reach")
         parser.add_argument("--hosts", metavar="LIST", help="more names that this server answers to, with commas")
+        parser.add_argument("--root-path", metavar="PATH", help="the path that a proxy serves it below, as /studio")
         parser.add_argument("--fetch", action="store_true", default=None, help="open public addresses of pictures")
         parser.add_argument("--keep-days", metavar="N", help="forget older conversations and files (default: never)")
         parser.add_argument("--keep-gb", metavar="N", help="let go of the oldest files beyond this (default: none)")
         _model(parser)
+        parser.add_argument("--models", metavar="LIST", help="more models to choose from, with commas")
+        parser.add_argument("--weights", metavar="DIR", help="real weights of others: one folder a preset in here")
 
 
 def _add_making(commands: argparse._SubParsersAction) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from dsv4.limits import BATCH_BYTES, BODY_BYTES, BODY_SECONDS, UPLOAD_BYTES
 
+from .below import inside
 from .door import COOKIE, LOCAL, Door
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Guard:
         cookies = _cookies(headers.get("cookie", ""))
         browser = cookies.get(BROWSER, "")
         fresh = "" if browser.isalnum() and len(browser) == 32 else secrets.token_hex(16)
-        most = body_limit(scope["path"])
+        most = body_limit(inside(scope))
         refusal = self._foreign(scope["method"], headers) or _too_much(headers, most)
         if refusal is None:
             refusal = self._enter(scope, headers, cookies)
@@ -118,7 +119,7 @@ class Guard:
             return None
         address = scope["client"][0] if scope.get("client") else "unknown"
         scheme, _, key = headers.get("authorization", "").partition(" ")
-        path = scope["path"]
+        path = inside(scope)
         if key or (path == "/login" and scope["method"] == "POST"):
             wait = self.door.wrong.wait(address)
             if wait:

@@ -19,11 +19,12 @@ from typing import Any
 from dsv4.errors import InputError
 from dsv4.limits import HISTORY_MESSAGES, KEPT_DAYS
 
-from . import kinds
+from . import kinds, presets
 from .jobs import ENDED, SPOKEN, Event, Job, Jobs
 from .keeper import Keeper
 from .media import MADE, READ, Asset, Media, file_name
 from .retention import let_go
+from .shelf import Choice, Shelf
 from .store import Store
 from .talks import Said, Talk, Talks
 
@@ -37,18 +38,23 @@ class House:
     """Open a data folder and keep a model for it; `start` loads the model, `close` ends it all."""
 
     def __init__(
-        self, folder: Path, factory: Callable[[], Any], *, name: str = "nano", keep_days: int = 0, keep_gb: int = 0
-    ) -> None:
+        self, folder: Path, factory: Callable[[], Any], *, name: str = "nano", keep_days: int = 0, keep_gb: int = 0,
+        others: Sequence[Choice] = (), weights: Path | None = None,
+    ) -> None:  # fmt: skip
         """Raises InputError when the folder cannot be used; jobs that a dead server left are queued again or ended.
 
-        `keep_days` and `keep_gb` are the limits of `retention`; 0 is none.
+        `keep_days` and `keep_gb` are the limits of `retention`; 0 is none. `others` are models that can be chosen
+        beside the one of `factory`; `weights` is the folder where presets are looked for.
         """
+        self.weights = weights
         self.keep_days, self.keep_gb = keep_days, keep_gb
         self.store = Store(folder)
         self.media, self.jobs, self.talks = Media(self.store), Jobs(self.store), Talks(self.store)
         self.previews = folder / "previews"
         self.previews.mkdir(exist_ok=True)
-        self.keeper = Keeper(factory, name=name, house=self)
+        loads = {one.name: one.factory for one in others}
+        self.keeper = Keeper(factory, name=name, house=self, others=loads)
+        self.shelf = Shelf(lambda: self.keeper.name, others)
         self.batches: Any = None  # set by the server, which has the routes that their lines ask
         self.started = time.time()
         self.open = True
@@ -72,13 +78,21 @@ class House:
         self, kind: str, params: Mapping[str, Any], *, owner: str, lane: str = "", source: str = "api",
         priority: int = 0,
     ) -> Job:  # fmt: skip
-        """Check and queue a job; raises InputError for what cannot be done, QueueFull when too many wait."""
-        checked = kinds.check(kind, params)
+        """Check and queue a job; raises InputError for what cannot be done, QueueFull when too many wait.
+
+        `model` in `params` names one of the models that can be chosen; without it, it is the one that is always there.
+        """
+        choice = self.shelf.find(params.get("model"))
+        preset = choice is not None and choice.preset
+        checked = presets.check(choice.name, kind, params) if preset else kinds.check(kind, params)
+        if choice is not None:
+            checked["model"] = choice.name
         for name in kinds.files_of(checked):
             self.media.get(name, owner)
         if self.keeper.state == "failed":
             raise InputError(f"the model '{self.keeper.name}' is not there: {self.keeper.reason}")
-        if reason := self.keeper.facts.get("cannot", {}).get(kind):
+        facts = self.keeper.facts if choice is None else self.keeper.others.get(choice.name, {})
+        if reason := facts.get("cannot", {}).get(kind):
             raise InputError(reason)
         job = self.jobs.submit(kind, checked, owner=owner, lane=lane, source=source, priority=priority)
         self.keeper.wake()
@@ -114,7 +128,7 @@ class House:
 
     def say(
         self, talk: Talk, owner: str, text: str, shown: Sequence[str] = (), *, parent: str | None = None,
-        lane: str = "", mode: str = "tiny",
+        lane: str = "", mode: str = "tiny", model: str = "",
     ) -> Job:  # fmt: skip
         """Say something below `parent` (the root, when None) and have it answered; returns the job of the answer.
 
@@ -124,21 +138,25 @@ class House:
         with self.store.change():
             before = self._way_to(talk, parent)
             asked = self.talks.add(talk, "user", text, parent=parent, shown=shown)
-            return self._answer(talk, owner, asked, before, lane, mode)
+            return self._answer(talk, owner, asked, before, lane, mode, model)
 
-    def answer_again(self, talk: Talk, owner: str, answer: Said, *, lane: str = "", mode: str = "tiny") -> Job:
+    def answer_again(
+        self, talk: Talk, owner: str, answer: Said, *, lane: str = "", mode: str = "tiny", model: str = ""
+    ) -> Job:
         """Another answer beside this one."""
         with self.store.change():
             assert answer.parent is not None
             asked = self.talks.message(answer.parent)
-            return self._answer(talk, owner, asked, self._way_to(talk, asked.parent), lane, mode)
+            return self._answer(talk, owner, asked, self._way_to(talk, asked.parent), lane, mode, model)
 
-    def _answer(self, talk: Talk, owner: str, asked: Said, before: list[Said], lane: str, mode: str) -> Job:
+    def _answer(
+        self, talk: Talk, owner: str, asked: Said, before: list[Said], lane: str, mode: str, model: str
+    ) -> Job:
         first, _, rest = asked.text.partition(" ")
         kind = COMMANDS.get(first, "chat")
-        params: dict[str, Any] = {"prompt": rest if kind != "chat" else asked.text}
+        params: dict[str, Any] = {"prompt": rest if kind != "chat" else asked.text, "model": model}
         if kind == "read":
-            return self._read_in(talk, owner, asked, rest, lane, mode)
+            return self._read_in(talk, owner, asked, rest, lane, mode, model)
         tries = len(self.store.rows("SELECT 1 FROM message WHERE parent = ?", (asked.id,)))
         if kind == "chat":
             history = [
@@ -156,14 +174,14 @@ class House:
                 params[begun] = asked.shown[0]
         return self._begin(talk, owner, asked, kind, params, lane)
 
-    def _read_in(self, talk: Talk, owner: str, asked: Said, words: str, lane: str, mode: str) -> Job:
+    def _read_in(self, talk: Talk, owner: str, asked: Said, words: str, lane: str, mode: str, model: str) -> Job:
         """Read what is shown; with words after /read, look for them on the page."""
         shown = list(asked.shown)
         if not shown:
             raise InputError("/read reads a file: add a PDF or a picture to your message")
         looked = {"task": "locate", "find": words} if words.strip() else {}
         params = {"prompt": words.strip() or f"read {self.media.get(shown[0], owner).name}", "shown": shown, **looked}
-        return self._begin(talk, owner, asked, "read", {**params, "mode": mode}, lane)
+        return self._begin(talk, owner, asked, "read", {**params, "mode": mode, "model": model}, lane)
 
     def _begin(self, talk: Talk, owner: str, asked: Said, kind: str, params: dict[str, Any], lane: str) -> Job:
         job = self.submit(kind, params, owner=owner, lane=lane, source="chat")

@@ -12,7 +12,7 @@ import multiprocessing
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +31,18 @@ log = logging.getLogger(__name__)
 class Keeper:
     """One model process and the thread that looks after it."""
 
-    def __init__(self, factory: Callable[[], Any], *, name: str, house: Any) -> None:
-        """`factory` can be pickled and makes the studio, in the process; `house` has the queue."""
+    def __init__(
+        self,
+        factory: Callable[[], Any],
+        *,
+        name: str,
+        house: Any,
+        others: Mapping[str, Callable[[], Any]] | None = None,
+    ) -> None:
+        """`factory` can be pickled and makes the studio, in the process; so do `others`. `house` has the queue."""
         self.name, self.reason, self.facts = name, "", dict[str, Any]()
+        self.others = dict[str, dict[str, Any]]()  # the facts of other models that were loaded once
+        self._others = dict(others or {})
         self.state: State = "waiting"
         self._factory, self._house = factory, house
         self._context = multiprocessing.get_context("spawn")  # a forked child would inherit locks that threads hold
@@ -137,11 +146,22 @@ class Keeper:
             house.show(job, step, total, content, suffix)
         elif kind == "text":
             house.jobs.tell(job, "text", {"delta": rest[0]})
+        elif kind == "loading":
+            house.jobs.tell(job, "loading", {"model": rest[0]})
+        elif kind == "loaded":
+            self._loaded(*rest)
         elif kind == "failed":
             self._end("failed", error=rest[0], result={"theirs": rest[1]})
         elif kind == "done":
             result, stopped = rest
             self._end("cancelled" if stopped else "done", result=result)
+
+    def _loaded(self, name: str, facts: dict[str, Any]) -> None:
+        """Another model was loaded; weights that are not those of before are not used."""
+        before = self.others.setdefault(name, facts)
+        if before["fingerprint"] != facts["fingerprint"]:
+            self._end("failed", error=f"the model '{name}' is not there: {OTHER_WEIGHTS}", result={"theirs": True})
+            self._process.kill()
 
     def _end(self, state: str, *, result: dict[str, Any] | None = None, error: str = "") -> None:
         job, self._job = self._job, None
@@ -176,7 +196,7 @@ class Keeper:
     def _launch(self) -> None:
         ours, theirs = self._context.Pipe()
         self._process = self._context.Process(
-            target=worker.main, args=(theirs, self._factory), name="model", daemon=True
+            target=worker.main, args=(theirs, self._factory, self._others), name="model", daemon=True
         )
         self._process.start()
         theirs.close()  # so that its death closes the pipe

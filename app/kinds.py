@@ -21,7 +21,7 @@ from dsv4.finish import check_candidates
 from dsv4.messages import Message, video
 from dsv4.results import Progress, Svg
 
-from . import readings
+from . import presets, readings
 from .looking import look_at
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 BEGUN_WITH: dict[str, tuple[str, ...]] = {"video": ("first_frame", "after"), "svg": ("edit",)}
 FORMATS: dict[str, tuple[str, ...]] = {"svg": (".svg",), "image": (".png", ".webp"), "video": (".mp4",)}
 SHEET = 16  # frames of a running clip that its preview shows
+SPOKEN = ("chat", "read")  # kinds whose result is words
+MODES_FALLING = ("gundam-m", "gundam", "large", "base", "small", "tiny")  # by what a picture costs
 Tell = Callable[[Progress], None]
 TAKEN: dict[str, Callable[[str], Any]] = {"first_frame": dsv4.image, "after": video}
 
@@ -102,6 +104,11 @@ def perform(
     cancelled: Callable[[], bool],
 ) -> dict[str, Any]:
     """Do a job with the model and write what it made to `out` (plus its suffix); returns what to know of it."""
+    if "preset" in params:
+        made, notes = studio.make(
+            params["prompt"], seed=params["seed"], on_progress=tell, cancelled=cancelled, **params["preset"]
+        )
+        return {} if cancelled() else {**_saved(made, out, params), "warnings": notes}
     readings.check_can(studio, kind)
     if kind == "read":
         return readings.perform(studio, params, files, out, tell, cancelled)
@@ -116,6 +123,28 @@ def perform(
         made = getattr(studio, kind)(params["prompt"], on_progress=tell, cancelled=cancelled, **given, **more)
     if cancelled():
         return {}
+    return _saved(made, out, params)
+
+
+def smaller(kind: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """The same job with less to hold at once, for a device that was full, and in words what was changed ("" nothing).
+
+    Pictures are looked at in the next coarser mode, a clip is half as long, real weights make smaller frames.
+    """
+    if "preset" in params:
+        own, words = presets.smaller(params["preset"])
+        return {**params, "preset": own}, words
+    if kind in SPOKEN and (params["shown"] or any(said["shown"] for said in params.get("history", ()))):
+        coarser = MODES_FALLING[MODES_FALLING.index(params["mode"]) + 1 :]
+        if coarser:
+            return {**params, "mode": coarser[0]}, f"mode {params['mode']} became {coarser[0]}"
+    if kind == "video" and params["seconds"] / 2 >= limits.RANGES["seconds"].low and not params.get("after"):
+        half = params["seconds"] / 2
+        return {**params, "seconds": half}, f"{params['seconds']:g} seconds became {half:g}"
+    return dict(params), ""
+
+
+def _saved(made: Any, out: Path, params: Mapping[str, Any]) -> dict[str, Any]:
     path = made.save(out.with_name(f"{out.name}{params['suffix']}"), provenance=params["provenance"])
     usage = getattr(made, "usage", None)
     told = {"usage": {"read": usage.read, "written": usage.written, "pictures": 0}} if usage else {}

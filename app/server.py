@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,12 @@ import dsv4
 from dsv4.errors import InputError
 from dsv4.limits import UPLOAD_BYTES
 
+from .below import Below, checked_root
 from .door import Door, people
 from .guard import Guard
 from .house import House
 from .page import build_page
+from .shelf import choices
 from .store import home as default_home
 from .worker import BROKE
 
@@ -45,15 +47,20 @@ def run(
     fetch: bool = False,
     keep_days: int = 0,
     keep_gb: int = 0,
+    models: Sequence[str] = (),
+    weights: Path | None = None,
+    root_path: str = "",
 ) -> int:
     """Serve until interrupted; returns the exit status.
 
-    Port 0 takes any free one. The address is printed when the page answers; the model loads behind it.
+    Port 0 takes any free one. The address is printed when the page answers; the model loads behind it. `models` can be
+    chosen beside `model`, as can the presets whose weights lie in `weights`; a proxy serves it below `root_path`.
     Raises InputError for an address that other machines can reach while no secret is set, for a port that is taken, and
     for a data folder that cannot be used.
     """
     import uvicorn
 
+    root, others = checked_root(root_path), choices([one for one in models if one != model], weights)
     known = people(users)
     far = not is_loopback(host)
     if far:
@@ -61,11 +68,15 @@ def run(
     listening = bind(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     print(f"dsv4 studio is starting at {address} ...", flush=True)
-    house = House(home or default_home(), partial(dsv4.load, model), name=model, keep_days=keep_days, keep_gb=keep_gb)
+    house = House(
+        home or default_home(), partial(dsv4.load, model), name=model, keep_days=keep_days, keep_gb=keep_gb,
+        others=others, weights=weights,
+    )  # fmt: skip
     door = Door(known, house.store.folder)
     app = build_app(
-        house, door=door, hosts=hosts, far=far, fetch=fetch, started=lambda: print(f"Open {address}", flush=True)
-    )
+        house, door=door, hosts=hosts, far=far, fetch=fetch, root_path=root,
+        started=lambda: print(f"Open {address}", flush=True),
+    )  # fmt: skip
     logging.getLogger("httpx").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app, log_level="warning", timeout_graceful_shutdown=LAST_SECONDS, ws="none", server_header=False
@@ -84,8 +95,9 @@ def build_app(
     hosts: Collection[str] = (),
     far: bool = False,
     fetch: bool = False,
+    root_path: str = "",
     started: Callable[[], None] | None = None,
-) -> Guard:
+) -> Guard | Below:
     """The whole application on a house, which it opens and closes with itself."""
     page = _page(house)
 
@@ -123,7 +135,8 @@ def build_app(
     app.state.batches = house.batches = Batches(house, asker(app))
     _add_routes(app)
     app.mount("/mcp", tools_app)
-    return Guard(_with_page(app, page), door=door, hosts=hosts, far=far)
+    guarded = Guard(_with_page(app, page, root_path), door=door, hosts=hosts, far=far)
+    return Below(guarded, root_path) if root_path else guarded
 
 
 def _page(house: House) -> Any:
@@ -135,7 +148,7 @@ def _page(house: House) -> Any:
         return None
 
 
-def _with_page(app: FastAPI, page: Any) -> FastAPI:
+def _with_page(app: FastAPI, page: Any, root_path: str) -> Any:
     if page is None:
         from fastapi.responses import HTMLResponse
 
@@ -144,11 +157,13 @@ def _with_page(app: FastAPI, page: Any) -> FastAPI:
     import gradio as gr
 
     from .page import look
+    from .page.assets import Assets
 
-    return gr.mount_gradio_app(
+    whole = gr.mount_gradio_app(
         app,
         page,
         path="/",
+        root_path=root_path or None,
         auth_dependency=lambda request: request.scope.get("user") or None,
         theme=look.theme(),
         css=look.css(),
@@ -160,6 +175,7 @@ def _with_page(app: FastAPI, page: Any) -> FastAPI:
         footer_links=["settings"],
         max_file_size=UPLOAD_BYTES,
     )
+    return Assets(whole, Path(gr.__file__).parent / "templates" / "frontend" / "assets")
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -220,7 +236,8 @@ def bind(host: str, port: int) -> socket.socket:
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise InputError(f"port must be a whole number from 0 to 65535, got {port!r}")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio switches Nagle's delay off for sockets that say they are TCP; with it, every answer takes 40 ms more.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind((host, port))

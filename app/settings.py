@@ -26,18 +26,21 @@ class Setting:
 
 DEFAULTS: dict[str, Any] = {
     "model": "nano",
+    "models": "",  # more of them, with commas between
+    "weights": "",  # a folder of real weights, one folder a preset
     "host": "127.0.0.1",
     "port": 7860,
     "home": "",
     "users": "",
     "hosts": "",
+    "root_path": "",  # below which a proxy serves it, such as /studio
     "fetch": False,
     "keep_days": 0,  # of conversations and what was made; 0 is for ever
     "keep_gb": 0,  # of what was made and shown; 0 is no limit
     "backend": "local",  # of batches
     "workers": 0,  # of batches that run on processes or a cluster; 0 is one a core
 }
-EMPTY_IS_FINE = ("home", "users", "hosts")
+EMPTY_IS_FINE = ("home", "users", "hosts", "models", "weights", "root_path")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 _NUMBERS = {
     "port": (65535, "a port is a whole number from 0 (any free one) to 65535"),

@@ -24,8 +24,9 @@ from dsv4.batch.reading import fingerprint_of
 from dsv4.errors import InputError
 from dsv4.results import Progress
 
-from .kinds import DEFAULTS, perform, preview_file
+from .kinds import DEFAULTS, perform, preview_file, smaller
 from .readings import check_can
+from .rows_read import RowsRead
 
 BEAT = 1.0  # seconds between two signs of life
 TEXT_EVERY, PREVIEW_EVERY = 0.04, 0.15  # seconds between two events of a kind; what comes faster is merged
@@ -35,8 +36,8 @@ FULL = "There is not enough memory on the device for it: ask for less at once (s
 log = logging.getLogger(__name__)
 
 
-def main(pipe: Connection, factory: Callable[[], Any]) -> None:
-    """Run until told to stop or until the server is gone."""
+def main(pipe: Connection, factory: Callable[[], Any], others: Mapping[str, Callable[[], Any]] | None = None) -> None:
+    """Run until told to stop or until the server is gone; `others` are loaded when a job names them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the server decides what it means
     out = _Out(pipe)
     threading.Thread(target=_beat, args=(out,), daemon=True).start()
@@ -54,14 +55,15 @@ def main(pipe: Connection, factory: Callable[[], Any]) -> None:
     work, cancelled = queue.SimpleQueue[tuple[Any, ...] | None](), set[str]()
     threading.Thread(target=_listen, args=(pipe, work, cancelled), daemon=True).start()
     out.send("ready", {**told, "seconds": time.monotonic() - begun})
+    models = _Models(studio, others or {}, out)
     while (order := work.get()) is not None:
-        _one(studio, order, out, cancelled)
+        _one(models, order, out, cancelled)
 
 
 def facts(studio: Any) -> dict[str, Any]:
     """What people are told of a loaded studio: its name, its fingerprint, and the size of each of its parts."""
     rows: list[tuple[str, str]] = []
-    if hasattr(studio, "model"):
+    if hasattr(studio, "model") and hasattr(studio.model, "parts"):
         counts = {name: sum(one.numel() for one in part.parameters()) for name, part in studio.model.parts().items()}
         for name, count in counts.items():
             rows.append((PARTS[name] if name in PARTS else name, f"{count / 1e6:.1f} million parameters"))
@@ -72,6 +74,8 @@ def facts(studio: Any) -> dict[str, Any]:
 
 def cannot(studio: Any) -> dict[str, str]:
     """The kinds of jobs that this model cannot do, each with the reason in words."""
+    if row := getattr(studio, "row", None):  # a preset does one kind
+        return {kind: f"the model '{studio.name}' cannot do this" for kind in DEFAULTS if kind != row.kind}
     found = {}
     for kind in DEFAULTS:
         try:
@@ -79,6 +83,48 @@ def cannot(studio: Any) -> dict[str, str]:
         except InputError as error:
             found[kind] = str(error)
     return found
+
+
+class _Models:
+    """The models of this process: the first stays, and one other at a time beside it."""
+
+    def __init__(self, first: Any, others: Mapping[str, Callable[[], Any]], out: _Out) -> None:
+        self._first, self._others, self._out = first, others, out
+        self._name, self._other = "", None
+        self._read = {"": RowsRead(first)}
+
+    def take(self, name: str, job: str) -> Any:
+        """The model of this name ("" is the first), loaded if need be; raises InputError when that fails."""
+        if not name:
+            return self._first
+        if name != self._name:
+            if name not in self._others:  # queued by a server that had other models
+                here = ", ".join(self._others) or "no other"
+                raise InputError(f"the model '{name}' is not there: this server has {here}")
+            self.drop()
+            self._out.send("loading", job, name)
+            try:
+                self._other = self._others[name]()
+            except (ValueError, OSError, ImportError) as error:
+                raise InputError(f"the model '{name}' is not there: {error}") from error
+            self._name, self._read[name] = name, RowsRead(self._other)
+            self._out.send("loaded", job, name, facts(self._other))
+        return self._other
+
+    def read(self, name: str) -> dict[str, Any]:
+        """What this model read of its memory since it was last asked."""
+        return self._read[name].take()
+
+    def drop(self, but: str = "") -> None:
+        """Let go of the other model, unless it is called `but`, and of what the first remembers."""
+        if self._name != but:
+            self._read.pop(self._name or "-", None)
+            self._name, self._other = "", None
+        if getattr(self._first, "prefixes", None) is not None:
+            from dsv4.finish import remembered
+
+            self._first.prefixes = remembered(self._first.model, self._first.fingerprint)
+        _let_go()
 
 
 class _Out:
@@ -113,20 +159,26 @@ def _listen(pipe: Connection, work: queue.SimpleQueue[tuple[Any, ...] | None], c
     os._exit(0)
 
 
-def _one(studio: Any, order: tuple[Any, ...], out: _Out, cancelled: set[str]) -> None:
+def _one(models: _Models, order: tuple[Any, ...], out: _Out, cancelled: set[str]) -> None:
     _, name, kind, params, files, path = order
-    teller = _Teller(out, name)
+    teller, chosen = _Teller(out, name), params.get("model", "")
     try:
         try:
+            studio = models.take(chosen, name)
             result = perform(studio, kind, params, files, Path(path), teller, lambda: name in cancelled)
         except RuntimeError as error:
             if not device_full(error) or teller.spoke:
                 raise
-            log.warning("job %s: the device was full; once more with what was held let go of", name)
-            _let_go()
-            result = perform(studio, kind, params, files, Path(path), teller, lambda: name in cancelled)
+            less, words = smaller(kind, params)
+            log.warning("job %s: the device was full; once more with less: %s", name, words or "nothing else is held")
+            error.__traceback__ = None  # its frames hold the tensors that did not fit
+            models.drop(but=chosen)
+            studio = models.take(chosen, name)
+            result = perform(studio, kind, less, files, Path(path), teller, lambda: name in cancelled)
+            told = [f"The device was full, so {words}."] if words else []
+            result = {**result, "warnings": [*result.get("warnings", ()), *told]}
         teller.flush()
-        out.send("done", name, result, name in cancelled)
+        out.send("done", name, {**result, **models.read(chosen)}, name in cancelled)
     except InputError as error:
         out.send("failed", name, without_paths(str(error), files), True)
     except (MemoryError, OSError) as error:

@@ -20,7 +20,19 @@ from ..intake import Unreadable, from_data_url, take_in
 from ..jobs import ENDED, Job
 from .body import Fields, checked, read_json
 from .errors import ApiError, from_input, from_job
-from .kit import check_model, event_name, house_of, last_seen, own_asset, own_job, sse, stream, submit, user_of
+from .kit import (
+    check_model,
+    event_name,
+    house_of,
+    last_seen,
+    model_of,
+    own_asset,
+    own_job,
+    sse,
+    stream,
+    submit,
+    user_of,
+)
 
 router = APIRouter(tags=["chat"])
 ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
@@ -46,7 +58,7 @@ async def create(request: Request) -> Response:
     with_usage = Fields(fields.take("stream_options", dict, {})).take("include_usage", bool, False)
     stop = _stops(fields)
     params, detail = await _params(request, said)
-    params["mode"] = fields.take("mode", str, detail)
+    params |= {"mode": fields.take("mode", str, detail), "model": model}
     params |= fields.settings(NUMBERS)
     warnings = fields.warnings()
     job = submit(request, "chat", params)
@@ -60,7 +72,7 @@ async def create(request: Request) -> Response:
 async def again(request: Request, name: str, stream_it: bool = False) -> Response:
     """An earlier answer; with `Last-Event-ID` or `?after=` the rest of its stream, as if it had never been cut."""
     job = own_job(request, name.removeprefix("chatcmpl-"), "chat")
-    model = house_of(request).keeper.name
+    model = model_of(request, job)
     if stream_it or "last-event-id" in request.headers or "after" in request.query_params:
         return stream(
             _chunks(request, job, last_seen(request, job), stop=(), with_usage=False, model=model, warnings=[])
@@ -221,6 +233,7 @@ def _completion(job: Job, model: str, warnings: list[str], stop: tuple[str, ...]
         message["reasoning_content"] = job.result["thought"]
     choice = {"index": 0, "message": message, "finish_reason": _reason(job, stopped), "logprobs": None}
     head = {"id": f"chatcmpl-{job.id}", "object": "chat.completion", "created": int(job.created), "model": model}
+    warnings = [*warnings, *job.result.get("warnings", ())]
     return {**head, "choices": [choice], "usage": _usage(job), **({"warnings": warnings} if warnings else {})}
 
 

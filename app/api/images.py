@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
+from dsv4._parts import part
 from dsv4.limits import IMAGES_AT_ONCE, SIDES
 
 from ..jobs import ENDED, Job
@@ -34,11 +35,12 @@ EXAMPLE = {"model": "nano", "prompt": "a red heart", "size": "128x128", "output_
 async def create(request: Request) -> Response:
     """Paint `n` pictures, or draw with `output_format: svg`; with `stream` and `partial_images` the steps are shown."""
     fields = await read_json(request)
-    check_model(request, fields.take("model", str, None))
+    model = check_model(request, fields.take("model", str, None))
     prompt = fields.take("prompt", str)
     form = fields.choice("output_format", FORMATS, "png")
     count = fields.whole("n", 1, IMAGES_AT_ONCE, 1)
-    size = square(fields.take("size", str, "auto"), SIDES, DEFAULT_SIZE)
+    row, asked = preset_of(request, model), fields.take("size", str, "auto")
+    size = square(asked, SIDES, DEFAULT_SIZE) if row is None else asked
     streamed, partial = fields.take("stream", bool, False), fields.whole("partial_images", 0, 3, 0)
     as_url = fields.choice("response_format", ("b64_json", "url"), "b64_json") == "url"
     if streamed and count > 1:
@@ -46,7 +48,8 @@ async def create(request: Request) -> Response:
     fields.refuse("image", "pictures are made from words here")
     params = {"prompt": prompt, **fields.settings(SVG_NUMBERS if form == "svg" else NUMBERS)}
     if form != "svg":
-        params |= {"size": size, "suffix": f".{form}"}
+        params |= {"suffix": f".{form}", **({"size": size} if row is None else sides(asked))}
+    params["model"] = model
     params["provenance"] = fields.take("provenance", bool, True)
     warnings = fields.warnings()
     seed = params.get("seed", 0)
@@ -59,15 +62,36 @@ async def create(request: Request) -> Response:
     jobs = [await house.over(job.id, job.owner) for job in jobs]
     if failed := next((job for job in jobs if job.state != "done"), None):
         raise from_job(failed)
+    warnings += [note for job in jobs for note in job.result.get("warnings", ())]
     answer = {
         "created": int(jobs[0].created),
         "data": [_item(request, job, as_url) for job in jobs],
         "output_format": form,
         "usage": _usage(jobs),
-        **({} if form == "svg" else {"size": f"{size}x{size}"}),
+        **({} if form == "svg" else {"size": _told(size)}),
         **({"warnings": warnings} if warnings else {}),
     }
     return JSONResponse(answer)
+
+
+def preset_of(request: Request, model: str) -> Any:
+    """The row of the preset that a model is, or None for one of ours."""
+    choice = house_of(request).shelf.find(model)
+    return part("generation.presets").preset(model) if choice is not None and choice.preset else None
+
+
+def sides(size: str) -> dict[str, int]:
+    """Width and height of a size such as 1024x768, nothing for auto; raises ApiError."""
+    if size == "auto":
+        return {}
+    width, cross, height = size.lower().partition("x")
+    if not cross or not width.isdecimal() or not height.isdecimal() or max(len(width), len(height)) > 9:
+        raise ApiError(400, "size must be WIDTHxHEIGHT in pixels, or auto", param="size")
+    return {"width": int(width), "height": int(height)}
+
+
+def _told(size: int | str) -> str:
+    return size if isinstance(size, str) else f"{size}x{size}"
 
 
 def square(size: str, sides: Sequence[int], default: int) -> int:
@@ -105,9 +129,9 @@ def _usage(jobs: list[Job]) -> dict[str, Any]:
     return {"input_tokens": read, "output_tokens": written, "total_tokens": read + written, **details}
 
 
-async def _events(request: Request, job: Job, partial: int, form: str, size: int) -> AsyncIterator[str]:
+async def _events(request: Request, job: Job, partial: int, form: str, size: int | str) -> AsyncIterator[str]:
     house = house_of(request)
-    about = {"output_format": form, "background": "opaque", "quality": "auto", "size": f"{size}x{size}"}
+    about = {"output_format": form, "background": "opaque", "quality": "auto", "size": _told(size)}
     about["created_at"] = int(job.created)
     shown = 0
     async for event in house.follow(job.id, job.owner):

@@ -11,7 +11,7 @@ from fastapi import Request
 from fastapi.responses import FileResponse, StreamingResponse
 
 from dsv4._parts import part
-from dsv4.errors import InputError, unknown
+from dsv4.errors import InputError
 
 from ..house import House
 from ..jobs import Event, Job
@@ -62,11 +62,17 @@ def own_asset(request: Request, name: str) -> Asset:
 
 
 def check_model(request: Request, name: str | None) -> str:
-    """The model's name; raises ApiError 404 with what is here when another one is asked for."""
-    here = house_of(request).keeper.name
-    if name is not None and name not in (here, "nano", "dsv4"):
-        raise ApiError(404, str(unknown("model", name[:80], [here])), code="model_not_found", param="model")
-    return here
+    """The name of the model that is meant; raises ApiError 404 with those that are here when it is none of them."""
+    try:
+        choice = house_of(request).shelf.find(name)
+    except InputError as error:
+        raise ApiError(404, str(error), code="model_not_found", param="model") from error
+    return house_of(request).keeper.name if choice is None else choice.name
+
+
+def model_of(request: Request, job: Job) -> str:
+    """The name of the model that a job is for."""
+    return job.params.get("model") or house_of(request).keeper.name
 
 
 def last_seen(request: Request, job: Job) -> int:

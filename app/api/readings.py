@@ -28,11 +28,11 @@ EXAMPLE = {"file": {"file_id": "file_..."}, "task": "markdown", "mode": "gundam"
 async def create(request: Request) -> Response:
     """Read `file` (a data: address or `{"file_id"}`); `task`, `find`, `mode`, `pages` and `stream` are followed."""
     fields = await read_json(request)
-    check_model(request, fields.take("model", str, None))
+    model = check_model(request, fields.take("model", str, None))
     shown = await _file(request, fields)
     params = {name: fields.take(name, kind, DEFAULTS[name]) for name, kind in KINDS.items()}
     streamed, warnings = fields.take("stream", bool, False), fields.warnings()
-    job = submit(request, "read", {**params, "shown": [shown]})
+    job = submit(request, "read", {**params, "shown": [shown], "model": model})
     if streamed:
         return stream(_events(request, job, 0))
     house = house_of(request)

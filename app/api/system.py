@@ -39,18 +39,18 @@ async def readyz(request: Request) -> JSONResponse:
 
 @router.get("/v1/models")
 async def models(request: Request) -> JSONResponse:
-    """The model that answers here."""
-    return JSONResponse({"object": "list", "data": [_model(request)]})
+    """The models that answer here; the first is meant where none is named."""
+    names = house_of(request).shelf.names
+    return JSONResponse({"object": "list", "data": [_model(request, name) for name in names]})
 
 
 @router.get("/v1/models/{name}")
 async def model(request: Request, name: str) -> JSONResponse:
     """One model."""
-    if name != house_of(request).keeper.name:
-        raise ApiError(
-            404, f"there is no model '{name[:80]}'; here is {house_of(request).keeper.name}", code="model_not_found"
-        )
-    return JSONResponse(_model(request))
+    if name not in house_of(request).shelf.names:
+        here = ", ".join(house_of(request).shelf.names)
+        raise ApiError(404, f"there is no model '{name[:80]}'; here is {here}", code="model_not_found")
+    return JSONResponse(_model(request, name))
 
 
 @router.get("/metrics")
@@ -135,8 +135,13 @@ def described(request: Request, job: Job) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _model(request: Request) -> dict[str, Any]:
+def _model(request: Request, name: str) -> dict[str, Any]:
     house = house_of(request)
-    facts = house.keeper.facts
-    told = {"id": house.keeper.name, "object": "model", "created": int(house.started), "owned_by": "dsv4-studio"}
-    return {**told, "fingerprint": facts.get("fingerprint"), "state": house.keeper.state}
+    told = {"id": name, "object": "model", "created": int(house.started), "owned_by": "dsv4-studio"}
+    choice = house.shelf.find(name)
+    if choice is None:
+        return {**told, "fingerprint": house.keeper.facts.get("fingerprint"), "state": house.keeper.state}
+    facts = house.keeper.others.get(name)
+    kinds = {"kinds": list(choice.kinds)} if choice.kinds else {}
+    state = "ready" if facts else "loads when first asked"
+    return {**told, "fingerprint": facts["fingerprint"] if facts else None, "state": state, **kinds}

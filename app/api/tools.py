@@ -28,34 +28,38 @@ def mcp_server(house: House) -> MCPServer:
     )
 
     @server.tool()
-    async def ask(prompt: str, ctx: Context, seed: int = 0) -> str:
+    async def ask(prompt: str, ctx: Context, seed: int = 0, model: str = "") -> str:
         """Ask the small model in words, for example what a word means."""
-        job = await _done(house, ctx, "chat", {"prompt": prompt, "seed": seed})
+        job = await _done(house, ctx, "chat", {"prompt": prompt, "seed": seed, "model": model})
         return job.result["text"]
 
     @server.tool()
-    async def draw_svg(prompt: str, ctx: Context, seed: int = 0) -> str:
+    async def draw_svg(prompt: str, ctx: Context, seed: int = 0, model: str = "") -> str:
         """Draw an icon or a small scene; returns safe, editable SVG."""
-        job = await _done(house, ctx, "svg", {"prompt": prompt, "seed": seed})
+        job = await _done(house, ctx, "svg", {"prompt": prompt, "seed": seed, "model": model})
         return _file(house, job).path.read_text(encoding="utf-8")
 
     @server.tool(structured_output=False)
-    async def paint_picture(prompt: str, ctx: Context, seed: int = 0, size: int = 128) -> Image:
+    async def paint_picture(prompt: str, ctx: Context, seed: int = 0, size: int = 128, model: str = "") -> Image:
         """Paint one to three things on a ground; returns a PNG."""
-        job = await _done(house, ctx, "image", {"prompt": prompt, "seed": seed, "size": size})
+        job = await _done(house, ctx, "image", {"prompt": prompt, "seed": seed, "size": size, "model": model})
         return Image(data=_file(house, job).path.read_bytes(), format="png")
 
     @server.tool()
-    async def make_clip(prompt: str, ctx: Context, seed: int = 0, seconds: float = 2.0) -> dict[str, str]:
+    async def make_clip(
+        prompt: str, ctx: Context, seed: int = 0, seconds: float = 2.0, model: str = ""
+    ) -> dict[str, str]:
         """Make a short silent clip; returns the id and the path of its MP4 on this server."""
-        job = await _done(house, ctx, "video", {"prompt": prompt, "seed": seed, "seconds": seconds})
+        job = await _done(house, ctx, "video", {"prompt": prompt, "seed": seed, "seconds": seconds, "model": model})
         asset = _file(house, job)
         return {"file_id": asset.id, "path": f"/v1/files/{asset.id}/content", "type": asset.type}
 
     @server.tool()
-    async def read_document(file_id: str, ctx: Context, task: str = "markdown", find: str = "") -> dict[str, Any]:
+    async def read_document(
+        file_id: str, ctx: Context, task: str = "markdown", find: str = "", model: str = ""
+    ) -> dict[str, Any]:
         """Read an uploaded document (POST /v1/files): markdown and pages with boxes, if the loaded model can read."""
-        job = await _done(house, ctx, "read", {"shown": [file_id], "task": task, "find": find})
+        job = await _done(house, ctx, "read", {"shown": [file_id], "task": task, "find": find, "model": model})
         return {"text": job.result["text"], "pages": job.result["pages"]}
 
     return server

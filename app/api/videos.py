@@ -19,8 +19,8 @@ from ..jobs import Job
 from .body import Fields, read_json
 from .chat import read_source
 from .errors import ApiError, from_input, from_job
-from .images import square
-from .kit import check_model, give, house_of, own_asset, own_job, submit, user_of
+from .images import preset_of, sides, square
+from .kit import check_model, give, house_of, model_of, own_asset, own_job, submit, user_of
 
 router = APIRouter(tags=["videos"])
 STATES = {"queued": "queued", "running": "in_progress", "done": "completed", "failed": "failed", "cancelled": "failed"}
@@ -28,6 +28,7 @@ NUMBERS = {
     "seed": "seed", "steps": "steps", "num_inference_steps": "steps",
     "guidance": "guidance", "guidance_scale": "guidance",
 }  # fmt: skip
+LONGEST = 60  # seconds of a clip by real weights, whose own limit is in frames
 EXAMPLE = {"model": "nano", "prompt": "a soccer ball bouncing", "seconds": "2", "size": f"{CLIP_SIZE}x{CLIP_SIZE}"}
 
 
@@ -38,19 +39,28 @@ async def create(request: Request) -> Response:
     `after` is the id of an earlier clip that is gone on with from its last frame.
     """
     fields = await _read(request)
-    check_model(request, fields.take("model", str, None))
+    model = check_model(request, fields.take("model", str, None))
+    row = preset_of(request, model)
     prompt = fields.take("prompt", str)
-    square(fields.take("size", str, "auto"), (CLIP_SIZE,), CLIP_SIZE)
-    params = {"prompt": prompt, **fields.settings(NUMBERS)}
-    fps = fields.take("fps", (int, float), CLIP_FPS)
-    if fps != CLIP_FPS:
-        raise ApiError(400, f"fps must be {CLIP_FPS}", param="fps")
+    size, made_fps = fields.take("size", str, "auto"), CLIP_FPS if row is None else row.fps
+    params = {"prompt": prompt, "model": model, **fields.settings(NUMBERS)}
+    if row is None:
+        square(size, (CLIP_SIZE,), CLIP_SIZE)
+    else:
+        params |= sides(size)
+    fps = fields.take("fps", (int, float), made_fps)
+    if fps != made_fps:
+        raise ApiError(400, f"fps must be {made_fps}", param="fps")
     seconds = fields.take("seconds", (str, int, float), None)
     frames = fields.take("num_frames", int, None)
     if seconds is not None:
         params["seconds"] = _number(seconds, "seconds")
+        if row is not None:
+            if not 0 < params["seconds"] <= LONGEST:
+                raise ApiError(400, f"seconds must be above 0 and at most {LONGEST}", param="seconds")
+            params["frames"] = max(1, round(params["seconds"] * made_fps))
     elif frames is not None:
-        params["seconds"] = frames / CLIP_FPS
+        params |= {"seconds": frames / CLIP_FPS, **({} if row is None else {"frames": frames})}
     reference = fields.take("input_reference", (str, dict), None)
     if reference is not None:
         params["first_frame"] = await _reference(request, reference)
@@ -158,15 +168,21 @@ def _number(value: Any, name: str) -> int | float:
     return number
 
 
+def _size(job: Job) -> str:
+    own = job.params.get("preset")
+    return f"{own['width']}x{own['height']}" if own else f"{CLIP_SIZE}x{CLIP_SIZE}"
+
+
 def _video(request: Request, job: Job) -> dict[str, Any]:
     progress = 100 if job.state == "done" else int(100 * job.step / job.total) if job.total else 0
     error = None
     if job.state in ("failed", "cancelled"):
         error = {"code": job.state, "message": job.error or "it was cancelled"}
     return {
-        "id": job.id, "object": "video", "model": house_of(request).keeper.name, "status": STATES[job.state],
+        "id": job.id, "object": "video", "model": model_of(request, job), "status": STATES[job.state],
         "progress": progress, "created_at": int(job.created), "completed_at": int(job.ended) if job.ended else None,
         "expires_at": None, "error": error, "prompt": job.params["prompt"], "seconds": f"{job.params['seconds']:g}",
-        "size": f"{CLIP_SIZE}x{CLIP_SIZE}", "remixed_from_video_id": None,
+        "size": _size(job), "remixed_from_video_id": None,
         "queue_place": house_of(request).jobs.place(job),
+        **({"warnings": job.result["warnings"]} if job.result.get("warnings") else {}),
     }  # fmt: skip

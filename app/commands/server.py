@@ -12,12 +12,15 @@ def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     given = {
         name: resolve(name, getattr(args, name)).value
-        for name in ("host", "port", "model", "users", "hosts", "fetch", "keep_days", "keep_gb")
+        for name in (
+            "host", "port", "model", "models", "weights", "users", "hosts", "root_path", "fetch", "keep_days",
+            "keep_gb",
+        )  # fmt: skip
     }
     home = resolve("home", args.home).value
     from .. import server
 
-    hosts = [name.strip() for name in given["hosts"].split(",") if name.strip()]
+    hosts = _listed(given["hosts"])
     return server.run(
         given["host"],
         given["port"],
@@ -28,4 +31,11 @@ def run(args: argparse.Namespace) -> int:
         fetch=given["fetch"],
         keep_days=given["keep_days"],
         keep_gb=given["keep_gb"],
+        models=_listed(given["models"]),
+        weights=Path(given["weights"]) if given["weights"] else None,
+        root_path=given["root_path"],
     )
+
+
+def _listed(text: str) -> list[str]:
+    return [one.strip() for one in text.split(",") if one.strip()]

@@ -38,14 +38,16 @@ class ChatRoom:
     follow: Any
 
 
-def chat_room(house: House) -> ChatRoom:
-    """Lay out the room and connect it."""
+def chat_room(house: House, model: gr.Dropdown) -> ChatRoom:
+    """Lay out the room and connect it; `model` is the picker of the page."""
     room = _Room(house)
     talk, attached, editing = gr.State(""), gr.State([]), gr.State("")
     with gr.Row(elem_id="chat-room"):
         with gr.Column(scale=1, min_width=210, elem_id="talks"):
             new = gr.Button("New chat", size="sm", elem_classes="quiet")
-            search = gr.Textbox(placeholder="Search conversations", show_label=False, max_lines=1, elem_id="find-talk")
+            search = gr.Textbox(
+                placeholder="Search conversations", show_label=False, container=False, max_lines=1, elem_id="find-talk"
+            )
             talks = acts(elem_id="talk-list")
         with gr.Column(scale=4, min_width=300):
             past = acts(talk_view.WELCOME, elem_id="talk", to_end=True, max_height="52vh", min_height=200)
@@ -72,8 +74,8 @@ def chat_room(house: House) -> ChatRoom:
     def then_follow(started: Any) -> None:
         following.append(started.then(*follow, **FOLLOW))
 
-    then_follow(say.submit(room.send, [talk, say, mode, attached, editing], shown, **QUIET))
-    then_follow(past.click(room.act, [talk, mode], shown, **QUIET))
+    then_follow(say.submit(room.send, [talk, say, mode, attached, editing, model], shown, **QUIET))
+    then_follow(past.click(room.act, [talk, mode, model], shown, **QUIET))
     then_follow(talks.click(room.open, [talk, search], shown, **QUIET))
     say.stop(room.stop, talk, line, **QUIET)
     new.click(room.new, search, shown, cancels=following, **QUIET)
@@ -111,8 +113,9 @@ class _Room:
         return talk_view.talk_list(self.house.talks.list(owner_of(request), words=words), talk)
 
     def send(
-        self, talk: str, said: dict[str, Any], mode: str, attached: list[str], editing: str, request: gr.Request
-    ) -> tuple[Any, ...]:
+        self, talk: str, said: dict[str, Any], mode: str, attached: list[str], editing: str, model: str,
+        request: gr.Request,
+    ) -> tuple[Any, ...]:  # fmt: skip
         """Say something at the end of the conversation, or instead of the message that is edited."""
         owner, house = owner_of(request), self.house
         said = said or {}  # the box gives nothing when nothing was typed
@@ -131,13 +134,13 @@ class _Room:
                 text = "What is in this picture?"
             with house.store.change():  # a conversation whose first message is refused is not begun
                 kept = kept or house.talks.begin(owner)
-                house.say(kept, owner, text, shown, parent=parent, lane=lane_of(request), mode=mode)
+                house.say(kept, owner, text, shown, parent=parent, lane=lane_of(request), mode=mode, model=model)
         except ValueError as error:
             skip = gr.skip()
             return skip, skip, skip, skip, gr.MultimodalTextbox(value=said), complain(error), skip, skip, skip
         return self._page(request, kept.id)
 
-    def act(self, talk: str, mode: str, request: gr.Request, event: gr.EventData) -> tuple[Any, ...]:
+    def act(self, talk: str, mode: str, model: str, request: gr.Request, event: gr.EventData) -> tuple[Any, ...]:
         """A button below a message: another answer, an edit, another branch."""
         owner, house = owner_of(request), self.house
         act, name = what(event)
@@ -145,7 +148,7 @@ class _Room:
             kept = house.talks.get(talk, owner)
             said = self._own(kept, name)
             if act == "retry":
-                house.answer_again(kept, owner, said, lane=lane_of(request), mode=mode)
+                house.answer_again(kept, owner, said, lane=lane_of(request), mode=mode, model=model)
             elif act in ("previous", "next"):
                 house.talks.turn(said, 1 if act == "next" else -1)
         except ValueError as error:

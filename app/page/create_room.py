@@ -17,6 +17,7 @@ from ..intake import take_in
 from ..media import SHOWN, Asset
 from . import look
 from .kit import FOLLOW, QUIET, acts, chips, complain, lane_of, number, owner_of, watch, what, whole
+from .real_weights import real_weights
 
 EXAMPLES = {
     "svg": ("red heart icon", "a tiger", "outline heart icon, lucide", "heart icon in a circle", "three heart icons"),
@@ -53,14 +54,14 @@ class Bench:
     result: gr.HTML
 
 
-def create_room(house: House) -> tuple[dict[str, Bench], gr.Tabs]:
-    """Lay out the three benches."""
+def create_room(house: House, model: gr.Dropdown) -> tuple[dict[str, Bench], gr.Tabs]:
+    """Lay out the three benches; `model` is the picker of the page."""
     with gr.Tabs(elem_id="create") as tabs:
-        benches = {kind: _bench(house, kind) for kind in VERBS}
+        benches = {kind: _bench(house, kind, model) for kind in VERBS}
     return benches, tabs
 
 
-def _bench(house: House, kind: str) -> Bench:
+def _bench(house: House, kind: str, model: gr.Dropdown) -> Bench:
     worker = _Bench(house, kind)
     with gr.Tab(TITLES[kind], id=kind) as tab:
         gr.Markdown(LEADS[kind], elem_classes="lead")
@@ -89,12 +90,15 @@ def _bench(house: House, kind: str) -> Bench:
     outputs = [job, run, stop, line, result, code]
     follow = [worker.follow, [job], outputs]
     starts = [run.click, prompt.submit]
-    begun = gr.on(starts, worker.begin, [prompt, *settings.values()], outputs, **QUIET)
+    begun = gr.on(starts, worker.begin, [prompt, model, *settings.values()], outputs, **QUIET)
     begun.then(*follow, **FOLLOW)
     if kind == "svg":
-        changed = gr.on([change.click, wish.submit], worker.change, [job, wish], outputs, **QUIET)
+        changed = gr.on([change.click, wish.submit], worker.change, [job, wish, model], outputs, **QUIET)
         changed.then(*follow, **FOLLOW)
     stop.click(worker.stop, job, line, **QUIET)
+    if kind != "svg":
+        with tab:
+            real_weights(house, kind, prompt, settings["seed"], outputs, (follow, FOLLOW))
     if "seed" in settings:
         dice.click(lambda: secrets.randbelow(SEEDS), None, settings["seed"], **QUIET)
     return Bench(
@@ -152,11 +156,12 @@ class _Bench:
             "video": ["seconds", "seed", "steps", "guidance", "first_frame"],
         }[kind]
 
-    def begin(self, request: gr.Request, prompt: str, *values: Any) -> tuple[Any, ...]:
+    def begin(self, request: gr.Request, prompt: str, model: str, *values: Any) -> tuple[Any, ...]:
         """Queue what was asked for and answer at once; `follow` shows the rest."""
         owner, skip = owner_of(request), gr.skip()
         try:
             params = self._params(prompt, dict(zip(self.names, values, strict=True)), owner)
+            params["model"] = model
             count = params.pop("count", 1)
             jobs = [
                 self.house.submit(
@@ -172,14 +177,14 @@ class _Bench:
             return skip, *_idle(), complain(error), skip, skip
         return " ".join(job.id for job in jobs), *_busy(), look.status("Waiting for its turn …"), skip, skip
 
-    def change(self, names: str, wish: str, request: gr.Request) -> tuple[Any, ...]:
+    def change(self, names: str, wish: str, model: str, request: gr.Request) -> tuple[Any, ...]:
         """Queue a change of the drawing that is shown: a new one, the old one stays in the gallery."""
         owner, skip = owner_of(request), gr.skip()
         try:
             made = [one for name in names.split() for one in self.house.made(self.house.jobs.get(name, owner))]
             if not made:
                 raise InputError("there is no drawing here yet; draw one first, then say what to change")
-            params = {"prompt": wish, "edit": made[-1].id}
+            params = {"prompt": wish, "edit": made[-1].id, "model": model}
             job = self.house.submit("svg", params, owner=owner, lane=lane_of(request), source="page")
         except ValueError as error:
             return skip, *_idle(), complain(error), skip, skip

@@ -42,11 +42,12 @@ def gallery_room(house: House) -> GalleryRoom:
     room = _Room(house)
     with gr.Row(elem_classes="middle"):
         words = gr.Textbox(
-            placeholder="Search prompts and names", show_label=False, scale=3, max_lines=1, min_width=180
-        )
-        kind = gr.Radio(list(KINDS), value="Everything", show_label=False, scale=3, min_width=240)
-        starred = gr.Checkbox(label="Starred", scale=0, min_width=100)
-    line = gr.HTML(look.status())
+            placeholder="Search prompts and names", show_label=False, container=False, scale=2, max_lines=1,
+            min_width=180,
+        )  # fmt: skip
+        kind = gr.Radio(list(KINDS), value="Everything", show_label=False, container=False, scale=3, min_width=300)
+        starred = gr.Checkbox(label="Starred", container=False, scale=0, min_width=110)
+    line = gr.HTML(look.status(), elem_id="gallery-line")
     with gr.Row(equal_height=False):
         with gr.Column(scale=3, min_width=280):
             grid = acts(EMPTY, elem_id="gallery")

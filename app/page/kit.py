@@ -81,6 +81,7 @@ class View:
     text: str = ""
     preview: str = ""  # the address of a picture
     line: str = ""
+    loading: str = ""  # a model that this job waits for
 
 
 async def watch(house: House, name: str, owner: str) -> AsyncIterator[View]:
@@ -97,9 +98,10 @@ async def watch(house: House, name: str, owner: str) -> AsyncIterator[View]:
                 view = replace(view, text=view.text + event.data["delta"])
             elif event.kind == "preview":
                 view = replace(view, preview=f"v1/jobs/{name}/preview/{event.data['file']}")
+            view = replace(view, loading=event.data["model"] if event.kind == "loading" else "")
         if events or time.monotonic() - shown > REFRESH or view.job.over:
             shown = time.monotonic()
-            yield replace(view, line=progress_line(house, view.job))
+            yield replace(view, line=progress_line(house, view.job, view.loading))
         if view.job.over:
             return
         await asyncio.sleep(UPDATE)
@@ -107,14 +109,15 @@ async def watch(house: House, name: str, owner: str) -> AsyncIterator[View]:
             await asyncio.sleep(0.02)
 
 
-def progress_line(house: House, job: Job) -> str:
+def progress_line(house: House, job: Job, loading: str = "") -> str:
     """One line about a job: its place and time while it waits, its step while it runs, what came of it afterwards."""
     if job.state == "failed":
         return look.status(job.error, bad=True)
     if job.state == "cancelled":
         return look.status("Stopped.")
     if job.state == "done":
-        return look.status(f"Done in {job.seconds:.1f} seconds.")
+        notes = "".join(f" {one.rstrip('.')}." for one in job.result.get("warnings", ()))
+        return look.status(f"Done in {job.seconds:.1f} seconds.{notes}")
     if house.keeper.state != "ready":
         return look.status(f"Loading {house.keeper.name} first, this happens once …")
     left = house.jobs.seconds_left(job)
@@ -123,6 +126,8 @@ def progress_line(house: House, job: Job) -> str:
         place = house.jobs.place(job)
         before = "next in line" if not place else f"{place} before it"
         return look.status(f"Waiting for its turn: {before}{about} …")
+    if loading:
+        return look.status(f"Loading {loading} first …")
     doing = DOING[job.kind]
     if job.kind == "read":
         return look.status(f"{doing}: page {job.step} is done …" if job.step else f"{doing} …")

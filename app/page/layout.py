@@ -27,14 +27,15 @@ def layout(house: House) -> gr.Blocks:
         with gr.Row(elem_id="top"):
             gr.HTML(look.header(), elem_id="mast")
             state = gr.HTML(_pill(house), elem_id="state")
+            picker = _picker(house)
         rooms: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="rooms") as tabs:
             for name in ROOMS:
                 rooms[name] = gr.Tab(name, id=name.lower())
         with rooms["Chat"]:
-            chat = chat_room(house)
+            chat = chat_room(house, picker)
         with rooms["Create"]:
-            benches, kinds = create_room(house)
+            benches, kinds = create_room(house, picker)
         with rooms["Gallery"]:
             gallery = gallery_room(house)
         with rooms["Queue"]:
@@ -44,6 +45,7 @@ def layout(house: House) -> gr.Blocks:
         with rooms["Model"]:
             loaded = model_room(house)
         _state(page, house, state)
+        page.load(lambda: _names(house), None, picker, **QUIET)
         page.load(chat.show, None, chat.outputs, **QUIET).then(*chat.follow, **FOLLOW)
         for bench in benches.values():
             page.load(bench.arrive, None, bench.outputs, **QUIET).then(*bench.follow, **FOLLOW)
@@ -66,6 +68,24 @@ def _state(page: gr.Blocks, house: House, state: gr.HTML) -> None:
 
     page.load(look_again, None, [state, timer], **QUIET)
     timer.tick(look_again, None, [state, timer], **QUIET)
+
+
+def _picker(house: House) -> gr.Dropdown:
+    """Which model answers and makes things on this page; presets of real weights have their own place in Create."""
+    return gr.Dropdown(
+        _studios(house), value="", label="Model", container=False, min_width=150, scale=0, elem_id="model",
+        filterable=False,
+    )  # fmt: skip
+
+
+def _studios(house: House) -> list[tuple[str, str]]:
+    """(what is shown, what is meant): "" is the model that is always there, whatever its name turns out to be."""
+    others = [one.name for one in house.shelf.others.values() if not one.preset]
+    return [(house.keeper.name, ""), *((name, name) for name in others)]
+
+
+def _names(house: House) -> Any:
+    return gr.Dropdown(choices=_studios(house))
 
 
 def _model(tab: gr.Tab, house: House, loaded: gr.Markdown) -> None:

@@ -116,8 +116,8 @@ def header() -> str:
     """Name and one sentence."""
     return (
         f'<div class="masthead"><img src="{data_uri(MARK)}" alt="" width="40" height="40">'
-        "<div><h1>dsv4 studio</h1><p>A small model that sees, draws, paints and animates. "
-        "Everything stays on this machine.</p></div></div>"
+        "<div><h1>dsv4 studio</h1>"
+        "<p>A small model that sees, draws, paints and animates, on this machine alone.</p></div></div>"
     )
 
 

@@ -14,6 +14,7 @@ from ..archive import read_archive
 from ..house import House
 from . import look
 from .kit import QUIET, complain, owner_of
+from .planning import plan_form
 
 # US dollars for a million tokens; the list prices of the day named. They change: read them as an order of size.
 CHECKED = "27 October 2026"
@@ -30,6 +31,7 @@ def model_room(house: House) -> gr.Markdown:
     with gr.Column(elem_classes="about"):
         loaded = gr.Markdown(describe(house))
         gr.Markdown(_words("abilities.md"))
+        plan_form()
         gr.Markdown(_limits())
         _own_data(house)
         gr.Markdown(_words("sources.md"))
@@ -80,7 +82,21 @@ def describe(house: House, owner: str | None = None) -> str:
     rows += [("Loaded in", f"{facts['seconds']:.1f} seconds"), ("Process", str(facts["pid"]))]
     table = "\n".join(f"| {key} | {text} |" for key, text in rows)
     loaded = f"## What is loaded\n| Model | {escape(facts['name'])} |\n|---|---|\n{table}"
+    loaded += _choices(house)
     return f"{loaded}\n\n{meter(house, owner)}" if owner else loaded
+
+
+def _choices(house: House) -> str:
+    """The other models that can be chosen, and how to have more."""
+    others = house.shelf.others.values()
+    if not others:
+        return "\n\nMore to choose from: start with `--models NAME,FOLDER` or, for real weights, `--weights DIR`."
+    lines = ["\n\n## What else can be chosen", "| model | what it is | makes | now |", "|---|---|---|---|"]
+    for one in others:
+        now = "loaded once, at hand" if one.name in house.keeper.others else "loads when first asked"
+        makes = ", ".join(one.kinds) or "what its parts allow"
+        lines.append(f"| {escape(one.name)} | {escape(one.about)} | {makes} | {now} |")
+    return "\n".join(lines)
 
 
 def meter(house: House, owner: str) -> str:
@@ -89,7 +105,10 @@ def meter(house: House, owner: str) -> str:
         "SELECT kind, count(*) AS jobs, sum(seconds) AS seconds, "
         "coalesce(sum(json_extract(result, '$.usage.read')), 0) AS read, "
         "coalesce(sum(json_extract(result, '$.usage.written')), 0) AS written, "
-        "avg(json_extract(result, '$.first')) AS first "
+        "coalesce(sum(json_extract(result, '$.usage.cached')), 0) AS known, "
+        "avg(json_extract(result, '$.first')) AS first, "
+        "coalesce(sum(json_extract(result, '$.engram.rows')), 0) AS engram, "
+        "coalesce(sum(json_extract(result, '$.engram.seconds')), 0) AS fetching "
         "FROM job WHERE owner = ? AND state = 'done' GROUP BY kind ORDER BY kind",
         (owner,),
     )
@@ -97,14 +116,17 @@ def meter(house: House, owner: str) -> str:
         return ""
     lines = [
         "## What it did here",
-        "| kind | jobs | seconds | tokens read | written | a second | first word after |",
-        "|---|---|---|---|---|---|---|",
+        "| kind | jobs | seconds | tokens read | of them known | written | a second | first word after | Engram rows |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found:
         rate = f"{row['written'] / row['seconds']:.0f}" if row["written"] and row["seconds"] > 0 else "–"
         first = "–" if row["first"] is None else f"{row['first']:.2f} s"
-        counts = f"{row['read']:,} | {row['written']:,}" if row["written"] else "– | –"
-        lines.append(f"| {row['kind']} | {row['jobs']:,} | {row['seconds']:.1f} | {counts} | {rate} | {first} |")
+        counts = f"{row['read']:,} | {row['known']:,} | {row['written']:,}" if row["written"] else "– | – | –"
+        memory = f"{row['engram']:,} in {row['fetching']:.2f} s" if row["engram"] else "–"
+        lines.append(
+            f"| {row['kind']} | {row['jobs']:,} | {row['seconds']:.1f} | {counts} | {rate} | {first} | {memory} |"
+        )
     read, written = sum(row["read"] for row in found), sum(row["written"] for row in found)
     lines += [
         "", "## What as many tokens cost elsewhere",

@@ -43,10 +43,12 @@ class _Calls:
         mode: str = "tiny",
         seed: int = 0,
         temperature: float = 0.0,
+        model: str = "",
         request: gr.Request = None,  # type: ignore[assignment]
     ) -> AsyncIterator[str]:
         """Answer in words, about pictures, PDFs or clips too; what has been said so far comes again and again."""
         params = {"prompt": prompt, "shown": files, "mode": mode, "seed": seed, "temperature": temperature}
+        params["model"] = model
         job = self._submit("chat", params, request)
         async for view in watch(self.house, job.id, job.owner):
             if not view.job.over:
@@ -54,10 +56,17 @@ class _Calls:
         yield self._done(job).result["text"]
 
     async def svg(
-        self, prompt: str, seed: int = 0, temperature: float = 0.0, candidates: int = 1, request: gr.Request = None
+        self,
+        prompt: str,
+        seed: int = 0,
+        temperature: float = 0.0,
+        candidates: int = 1,
+        model: str = "",
+        request: gr.Request = None,
     ) -> gr.FileData:
         """Draw, as an SVG file."""
         params = {"prompt": prompt, "seed": seed, "temperature": temperature, "candidates": candidates}
+        params["model"] = model
         return await self._file("svg", params, request)
 
     async def image(
@@ -67,10 +76,12 @@ class _Calls:
         size: int = 128,
         steps: int = 8,
         guidance: float = 2.0,
+        model: str = "",
         request: gr.Request = None,
     ) -> gr.FileData:
         """Paint, as a PNG file."""
         params = {"prompt": prompt, "seed": seed, "size": size, "steps": steps, "guidance": guidance}
+        params["model"] = model
         return await self._file("image", params, request)
 
     async def video(
@@ -79,10 +90,11 @@ class _Calls:
         seconds: float = 2.0,
         seed: int = 0,
         first_frame: gr.FileData | None = None,
+        model: str = "",
         request: gr.Request = None,
     ) -> gr.FileData:
         """Animate, as an MP4 file; `first_frame` is a picture to begin with."""
-        params: dict[str, Any] = {"prompt": prompt, "seconds": seconds, "seed": seed}
+        params: dict[str, Any] = {"prompt": prompt, "seconds": seconds, "seed": seed, "model": model}
         if first_frame:
             params["first_frame"] = self._take(first_frame, request)
         return await self._file("video", params, request)
@@ -93,10 +105,11 @@ class _Calls:
         task: str = "markdown",
         find: str = "",
         mode: str = "gundam",
+        model: str = "",
         request: gr.Request = None,
     ) -> tuple[str, dict]:
         """Read a document, if the loaded model can: its text, and its pages with their boxes."""
-        params = {"shown": [file], "task": task, "find": find, "mode": mode}
+        params = {"shown": [file], "task": task, "find": find, "mode": mode, "model": model}
         job = self._submit("read", params, request)
         await self.house.over(job.id, job.owner)
         done = self._done(job)

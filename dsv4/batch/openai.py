@@ -15,7 +15,7 @@ from typing import Any
 from dsv4.batch.reading import checked_options
 from dsv4.batch.row import OPENAI, SUFFIXES, Job, check_pictures, picture
 from dsv4.errors import InputError, unknown
-from dsv4.limits import HISTORY_MESSAGES, SIDES, check_count
+from dsv4.limits import CLIP_SIZE, HISTORY_MESSAGES, SIDES, check_count
 from dsv4.messages import ROLES, Image, Message
 from dsv4.results import Reply
 
@@ -26,6 +26,7 @@ IGNORED = (
     "top_logprobs", "logit_bias", "parallel_tool_calls", "service_tier", "safety_identifier", "prompt_cache_key",
     "response_format", "verbosity", "quality", "background", "moderation", "style", "output_compression",
 )  # fmt: skip
+DETAILS = ("low", "auto", "high", "original")  # of a picture; `mode` says how closely it is looked at
 ALIASES = {"max_completion_tokens": "max_tokens"}
 
 
@@ -49,11 +50,21 @@ def openai_job(number: int, name: str, row: dict[str, Any], files: Path | None) 
     model = body.pop("model", "")
     if not isinstance(model, str):
         raise InputError("model must be text")
+    _check_ignored(body)
     ignored = [key for key in list(body) if key in IGNORED and body.pop(key, None) is not None]
     notes = tuple(f"{key} changes nothing here" for key in ignored)
     found = _ROUTES[url](body, files)
     check_pictures(found["task"], found.get("pictures", ()))
     return Job(line=number, id=name, form=OPENAI, model=model, notes=notes, **found)
+
+
+def _check_ignored(body: dict[str, Any]) -> None:
+    """Refuse values of fields that change nothing, where the server refuses them too."""
+    top_p, form = body.get("top_p", 1), body.get("response_format", {"type": "text"})
+    if isinstance(top_p, bool) or not isinstance(top_p, int | float) or not 0 < top_p <= 1:
+        raise InputError("top_p must be above 0 and at most 1")
+    if not isinstance(form, dict) or form.get("type") != "text":
+        raise InputError("response_format must be of type text")
 
 
 def _chat(body: dict[str, Any], files: Path | None) -> dict[str, Any]:
@@ -92,6 +103,8 @@ def _message(one: object, files: Path | None) -> tuple[str, str, tuple[Path | by
             words.append(part["text"])
         elif kind == "image_url":
             address = part.get("image_url")
+            if isinstance(address, dict) and (address.get("detail") or "auto") not in DETAILS:
+                raise unknown("detail", address["detail"], DETAILS)
             address = address.get("url") if isinstance(address, dict) else address
             if not isinstance(address, str) or not address:
                 raise InputError("image_url must hold a url")
@@ -120,7 +133,9 @@ def _image(body: dict[str, Any], files: Path | None) -> dict[str, Any]:
 def _video(body: dict[str, Any], files: Path | None) -> dict[str, Any]:
     prompt, first = _prompt(body), body.pop("input_reference", None)
     options = _options("video", body, ("seconds", "seed", "steps", "guidance", "size"), "prompt, input_reference")
-    options.pop("size", None)  # clips have one size here
+    size = options.pop("size", "auto")
+    if size not in ("auto", f"{CLIP_SIZE}x{CLIP_SIZE}"):
+        raise InputError(f"size of a clip must be {CLIP_SIZE}x{CLIP_SIZE}, got '{str(size)[:20]}'")
     if isinstance(options.get("seconds"), str):
         try:
             options["seconds"] = float(options["seconds"])

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dsv4 import EchoStudio, InputError
 from dsv4.results import ChatStream, Picture, Progress
@@ -121,3 +124,49 @@ class Weights:
         studio = EchoStudio()
         studio.fingerprint = self.file.read_text()
         return studio
+
+
+class Second(EchoStudio):
+    """Another model beside echo, which says its name."""
+
+    name, fingerprint = "second", "second-1"
+
+    def chat(self, prompt: str, *pictures: Any, **settings: Any) -> ChatStream:
+        return super().chat(f"second: {prompt}", *pictures, **settings)
+
+
+class Full(EchoStudio):
+    """Echo on a device that has room for pictures in mode tiny and for clips of a second; it holds what it began."""
+
+    held: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def chat(self, prompt: str, *pictures: Any, **settings: Any) -> ChatStream:
+        if pictures and settings["mode"] != "tiny":
+            self._overflow()
+        words = f"held {len(self.held)}" if "held" in prompt else f"seen in {settings['mode']}: {prompt}"
+        return super().chat(words, *pictures, **settings)
+
+    def video(self, prompt: str, *, seconds: float, **settings: Any) -> Any:
+        if seconds > 1:
+            self._overflow()
+        return super().video(prompt, seconds=seconds, **settings)
+
+    def _overflow(self) -> None:
+        tensor = _Tensor()  # noqa: F841  (the frame of this call holds it, as a real one does)
+        self.held.add(tensor)
+        raise OutOfMemoryError("no room on the device")
+
+
+class _Tensor:
+    """Something that takes room as long as anything refers to it."""
+
+
+class Preset:
+    """Stands in for real weights: a picture of the size that was asked for."""
+
+    name, fingerprint = "z-image-turbo", "preset-1"
+
+    def make(self, prompt: str, *, seed: int, width: int, height: int, steps: int, guidance: float, **_: Any) -> Any:
+        made_by = {"task": "image", "prompt": prompt, "seed": seed, "model": self.name, "settings": {}}
+        notes = [f"asked for {steps} steps at {guidance}"]
+        return Picture(array=np.full((height, width, 3), 128, dtype=np.uint8), provenance=made_by), notes

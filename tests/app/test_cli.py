@@ -210,10 +210,11 @@ def test_the_server_gets_the_settings(monkeypatch):
     monkeypatch.setattr(app, "server", fake, raising=False)
     assert main(["serve", "--port", "8123"]) == 0
     monkeypatch.setenv("DSV4_FETCH", "yes")
-    assert main(["app", "--host", "::1", "--model", "nano", "--home", "h", "--users", "u", "--hosts", "a, b"]) == 0
+    more = ["--models", "echo,x", "--weights", "w", "--root-path", "/studio", "--users", "u", "--hosts", "a, b"]
+    assert main(["app", "--host", "::1", "--model", "nano", "--home", "h", *more]) == 0
     assert given == [
-        ("127.0.0.1", 8123, "echo", None, None, [], False, 0, 0),
-        ("::1", 7860, "nano", Path("h"), "u", ["a", "b"], True, 0, 0),
+        ("127.0.0.1", 8123, "echo", None, None, [], False, 0, 0, [], None, ""),
+        ("::1", 7860, "nano", Path("h"), "u", ["a", "b"], True, 0, 0, ["echo", "x"], Path("w"), "/studio"),
     ]
     monkeypatch.setenv("DSV4_FETCH", "perhaps")
     assert main(["serve"]) == 2

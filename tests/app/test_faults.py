@@ -283,3 +283,30 @@ def test_f28_the_other_kind_of_address_is_served():
         pytest.skip("this machine has no address ::1")
     with listening:
         assert listening.family == socket.AF_INET6
+
+
+def test_f18_two_tabs_on_one_conversation_lose_and_double_nothing(house, over):
+    """Each tab follows from the last event that it saw; what both say is kept; of two changes the later one counts."""
+    talk = house.talks.begin("me")
+    words = "slow " + " ".join(f"w{n}" for n in range(30))
+    job = house.say(talk, "me", words)
+    until(lambda: "w3" in house.jobs.text(job))
+    seen: dict[str, list[Any]] = {"stays": house.jobs.events(job), "closes": house.jobs.events(job)}
+    until(lambda: "w9" in house.jobs.text(job))  # the second tab is closed here, and opened again later
+    seen["stays"] += house.jobs.events(job, seen["stays"][-1].seq)
+    over(house, job)
+    for events in seen.values():
+        events += house.jobs.events(job, events[-1].seq)
+        assert [event.seq for event in events] == list(range(1, len(events) + 1))
+        assert "".join(event.data["delta"] for event in events if event.kind == "text") == words
+    head = house.talks.get(talk.id, "me").head
+    both = [house.say(talk, "me", text, parent=head) for text in ("from one tab", "from the other")]
+    assert [over(house, one).state for one in both] == ["done", "done"]
+    page = house.talks.page(house.talks.get(talk.id, "me"))
+    assert [said.text for said in page][-1] == "from the other" and page[-2].branches == 2
+    house.talks.turn(page[-2], -1)
+    assert house.talks.page(house.talks.get(talk.id, "me"))[-1].text == "from one tab"
+    asset = house.made(over(house, house.submit("svg", {"prompt": "x"}, owner="me")))[0]
+    for star in (True, True, False):
+        house.media.star(asset.id, "me", star)
+    assert not house.media.get(asset.id, "me").star

@@ -15,6 +15,7 @@ from app.kinds import frame_sheet
 from app.media import file_name
 from app.page import build_page, stay_offline
 from app.page.cost import choices, cost_line, picture_sizes
+from app.presets import shelf
 from dsv4 import InputError
 from dsv4._parts import part
 
@@ -23,6 +24,8 @@ from app.page import look, talk_view, work_rooms  # noqa: E402  (gradio is impor
 from app.page.gallery_room import read_file, settings_from  # noqa: E402
 from app.page.kit import watch, whole  # noqa: E402
 from app.page.model_room import CHECKED, PRICES, describe  # noqa: E402
+from app.page.planning import in_words, planned  # noqa: E402
+from app.page.real_weights import listed  # noqa: E402
 
 EVIL = '"><script>x()</script><img src=x onerror=y()>'
 
@@ -189,3 +192,30 @@ def test_the_page_is_closed_to_other_programs_and_loads_nothing_from_elsewhere(h
     public = [event["api_name"] for event in config["dependencies"] if event["api_visibility"] != "private"]
     assert public == ["chat", "svg", "image", "video", "read"]
     assert "http" not in look.css() and "googleapis" not in look.theme()._get_theme_css()
+
+
+def test_the_plan_is_that_of_the_command_and_its_errors_too():
+    told = in_words(planned("deepseek-v4-flash", "q4", "laptop", 32_768, 1))
+    assert "**It fits.**" in told and "| experts | 142.841 |" in told and "Start it with" in told
+    large = in_words(planned("deepseek-v4-pro", "bf16", "laptop", 32_768, 1))
+    assert "**It does not fit:** dense weights" in large and "nowhere" in large and "Start it" not in large
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [(("/etc/passwd", "q4", "laptop", 1, 1), "there is no configuration"),
+     (("deepseek-v4-pro", "bf17", "laptop", 1, 1), "did you mean 'bf16'"),
+     (("deepseek-v4-pro", "q4", "--here", 1, 1), "unknown machine or device '--here'"),
+     (("deepseek-v4-pro", "q4", "laptop", 0, 1), "context must be a whole number")],
+)  # fmt: skip
+def test_a_plan_that_cannot_be_made_says_why(asked, says):
+    with pytest.raises(InputError, match=says):
+        planned(*asked)
+
+
+def test_real_weights_are_told_of_with_licence_memory_and_what_to_run(tmp_path):
+    html = listed(shelf(tmp_path))
+    for words in ("licence: Apache-2.0", "8.2 GB on a card (its paper)", "leaves out the EU", "no account needed",
+                  f"hf download Lightricks/LTX-Video --local-dir {tmp_path}/ltx-video"):  # fmt: skip
+        assert words in html, words
+    assert html.count("not here") == 8 and "<script" not in html

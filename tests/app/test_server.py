@@ -144,3 +144,52 @@ def test_the_program_says_where_it_is_and_stops_when_asked(python_environment: d
     finally:
         process.kill()
     assert process.returncode == 0 and "Traceback" not in errors
+
+
+def test_no_answer_waits_for_the_network_to_fill_a_packet() -> None:
+    """asyncio leaves Nagle's delay on for sockets that do not say that they are TCP: 40 ms an answer."""
+    with bind("127.0.0.1", 0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP
+
+
+def test_scripts_and_styles_come_from_memory_and_are_kept_by_browsers(address: str) -> None:
+    import gradio
+
+    folder = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
+    names = sorted(path.name for path in folder.glob("Index-*"))
+    for name in names[:3] + names[-3:]:
+        answer = httpx.get(f"{address}/assets/{name}")
+        assert answer.content == (folder / name).read_bytes() and "immutable" in answer.headers["cache-control"]
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-type"].startswith("text/")
+    for wrong in ("/assets/../routes.py", "/assets/%2e%2e/routes.py", "/assets/none-12345678.js", "/assets/"):
+        assert httpx.get(f"{address}{wrong}").status_code in (400, 403, 404), wrong
+
+
+def test_assets_are_packed_for_those_who_are_far(tmp_path: Path) -> None:
+    import asyncio
+    import gzip
+
+    from app.page.assets import Assets
+
+    (tmp_path / "a-12345678.js").write_text("x" * 5000)
+    (tmp_path / "plain.js").write_text("y")
+    told: list[Any] = []
+
+    async def other(scope: Any, receive: Any, send: Any) -> None:
+        told.append("other")
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    def ask(path: str, client: str) -> list[Any]:
+        told.clear()
+        headers = [(b"accept-encoding", b"gzip, br")]
+        scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": (client, 1)}
+        asyncio.run(Assets(other, tmp_path)(scope, None, send))  # type: ignore[arg-type]
+        return told
+
+    start, body = ask("/assets/a-12345678.js", "10.0.0.7")
+    assert (b"content-encoding", b"gzip") in start["headers"] and gzip.decompress(body["body"]) == b"x" * 5000
+    assert ask("/assets/a-12345678.js", "127.0.0.1")[1]["body"] == b"x" * 5000
+    assert ask("/assets/plain.js", "127.0.0.1") == ["other"]

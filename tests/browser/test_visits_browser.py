@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 
 from app.door import Door
+from app.shelf import Choice
+from tests.app.proxy import proxied
+from tests.app.studios import Second
 from tests.browser.walk import PatientStudio, Walk, served
 
 ROOMS = ("Chat", "Create", "Gallery", "Queue", "Batch", "Model")
@@ -205,3 +209,53 @@ def test_pictures_are_pasted_and_dropped(address, visit, scene):
     one.page.get_by_text("2 pictures (96 × 64, 96 × 64)").wait_for()
     one.say("What are they?")
     one.answer("[a picture of 96 x 64] [a picture of 96 x 64] What are they?").wait_for()
+
+
+def test_a_model_is_chosen_weights_are_told_of_and_a_plan_is_made(visit, tmp_path):
+    others = (Choice(name="second", factory=Second),)
+    with served(PatientStudio, home=tmp_path / "home", others=others) as address:
+        one = visit(address)
+        one.page.locator("#model input").click()
+        one.page.get_by_role("option", name="second").click()
+        one.say("who are you?")
+        one.answer("second: who are you?").wait_for()
+        one.tab("Create")
+        one.tab("Video")
+        panel = one.page.locator("#video-weights")
+        panel.get_by_role("button", name="Real weights of others").click()
+        panel.get_by_text("None of them is here").wait_for()
+        for words in ("wan2.2-ti2v-5b", "licence: Apache-2.0", "8.2 GB on a card", "hf download Lightricks/"):
+            panel.get_by_text(words).first.wait_for()
+        one.tab("Model")
+        one.page.get_by_text("What else can be chosen").wait_for()
+        one.page.locator("#plan-model input").click()
+        one.page.get_by_role("option", name="deepseek-v4-flash").click()
+        one.page.locator("#plan-ask").click()
+        one.page.locator("#plan-answer", has_text="It fits.").wait_for()
+        assert one.page.locator("#plan-answer table").count() == 2
+
+
+def test_everything_works_below_a_path_of_another_server(visit, tmp_path):
+    root = "/ai/studio"
+    with served(PatientStudio, home=tmp_path / "home", root_path=root) as address, proxied(address, root) as below:
+        one = visit(below)
+        one.say("slow words that stream through a proxy")
+        one.page.locator("#now", has_text="slow words").wait_for()
+        one.answer("slow words that stream through a proxy").wait_for()
+        one.say("/svg red heart icon")
+        picture = one.page.locator(".msg.assistant img.svg").last
+        picture.wait_for()
+        one.page.wait_for_function("document.querySelector('.msg.assistant img.svg')?.naturalWidth > 0")
+        one.page.locator("#say input[type=file]").set_input_files(str(_small(tmp_path)))
+        one.page.get_by_text("1 picture (96 × 64)").wait_for()
+        one.tab("Create")
+        one.tab("Image")
+        one.page.locator("textarea:visible").first.fill("a tiger")
+        one.page.get_by_role("button", name="Paint", exact=True).click()
+        one.page.locator("#image-line", has_text="Done in").wait_for()
+        one.page.wait_for_function("document.querySelector('#image-result img')?.naturalWidth > 0")
+
+
+def _small(folder: Path) -> Path:
+    Image.new("RGB", (96, 64), "teal").save(folder / "small.png")
+    return folder / "small.png"

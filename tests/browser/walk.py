@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,17 @@ def find_browser() -> str | None:
 
 
 @contextmanager
-def served(factory: Any, name: str = "echo", *, home: Path | None = None, **options: Any) -> Iterator[str]:
+def served(
+    factory: Any, name: str = "echo", *, home: Path | None = None, others: Sequence[Any] = (),
+    weights: Path | None = None, **options: Any,
+) -> Iterator[str]:  # fmt: skip
     """The address of the studio on `factory`, served by a thread as long as the context lasts.
 
-    `factory` can be pickled, since the model has a process of its own; `options` are those of `build_app`.
+    `factory` can be pickled, since the model has a process of its own; `others` and `weights` are
+    those of the house, `options` those of `build_app`.
     """
     with tempfile.TemporaryDirectory(prefix="dsv4-test-") as folder:
-        house = House(home or Path(folder) / "home", factory, name=name)
+        house = House(home or Path(folder) / "home", factory, name=name, others=others, weights=weights)
         listening = bind("127.0.0.1", 0)
         app = build_app(house, **options)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", ws="none", timeout_graceful_shutdown=1))
