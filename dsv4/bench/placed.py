@@ -21,6 +21,7 @@ from dsv4.errors import InputError
 
 PIECE = 8 << 20
 WARM_UP = 4
+GROUP = 128  # columns a scale, where weights are packed
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,8 +137,11 @@ def peak_bytes() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def write_model(folder: Path, *, layers: int, small: bool = False, seed: int = 0) -> int:
-    """A random model in the shape of DeepSeek-V2-Lite with fewer layers and words, in bfloat16; bytes of weights."""
+def write_model(folder: Path, *, layers: int, small: bool = False, seed: int = 0, bits: int | None = None) -> int:
+    """A random model in the shape of DeepSeek-V2-Lite with fewer layers and words; bytes of weights.
+
+    bits: round projections and experts to so many and pack them, as `dsv4 quantize` does; bfloat16 without.
+    """
     import torch
 
     from dsv4.checkpoint.names import recipe
@@ -163,11 +167,27 @@ def write_model(folder: Path, *, layers: int, small: bool = False, seed: int = 0
             for parts in plan.rows:
                 for part in parts:
                     shape = [rows[0] // len(parts), *rows[1:]]
-                    yield part, _random(shape, noise, generator)
+                    yield from _stored(name, part, _random(shape, noise, generator), bits)
 
     written = write_shards(folder, tensors(), shard_bytes=1_000_000_000)
     _write_config(folder, config, "deepseek_v2", torch.bfloat16)
     return written
+
+
+def _stored(name: str, part: str, tensor, bits: int | None):
+    """A tensor under its name, or its rounded codes and scales under theirs."""
+    import torch
+
+    from dsv4.checkpoint.shards import PACKED
+    from dsv4.quant.grid import Grid, pack_words, round_to
+
+    kept = bits is None or tensor.ndim < 2 or name.startswith(("embedding", "head")) or "router" in name
+    if kept or tensor.shape[-1] % GROUP:
+        yield part, tensor
+        return
+    codes, scales = round_to(tensor, Grid(bits=bits, group=GROUP))
+    pieces = pack_words(codes, bits), scales.bfloat16(), torch.tensor(tensor.shape)
+    yield from zip((part + end for end in PACKED), pieces, strict=True)
 
 
 def _random(shape: list[int], noise, generator):

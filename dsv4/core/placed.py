@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from dsv4.core.moe import Experts, gated
 from dsv4.ops.linear import linear
+from dsv4.ops.packed import PackedMatrix
 
-Matrices = tuple[Tensor, Tensor, Tensor]  # gate [F, W], up [F, W], down [W, F]
+Matrix = Tensor | PackedMatrix
+Matrices = tuple[Matrix, Matrix, Matrix]  # gate [F, W], up [F, W], down [W, F]
 
 
 @dataclass(kw_only=True)
@@ -78,6 +80,20 @@ class PlacedExperts(nn.Module):
         return out_NW.view_as(x_BTW), load_BE.sum(0), (often_BE * shares_BTE.mean(1)).sum(-1).mean()
 
 
+class HereStore:
+    """Experts that lie where they are computed, packed."""
+
+    def __init__(self, experts: Sequence[Matrices]) -> None:
+        self.experts, self.meter = experts, PlaceMeter()
+
+    def want(self, experts: Sequence[int]) -> None:
+        """Nothing to fetch."""
+
+    def get(self, expert: int) -> Matrices:
+        """The three matrices."""
+        return self.experts[expert]
+
+
 class HostStore:
     """Experts in host memory, the lately used ones also on the device, within a budget that layers may share."""
 
@@ -134,4 +150,4 @@ class HotCache:
 
 def nbytes(matrices: Matrices) -> int:
     """Bytes of the three."""
-    return sum(one.numel() * one.element_size() for one in matrices)
+    return sum(one.nbytes for one in matrices)

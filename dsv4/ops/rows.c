@@ -1,0 +1,146 @@
+/* Products of few vectors with a matrix whose rows are bfloat16, or integers of eight or four bits with a scale a group.
+
+   A row is a line of 32-bit words, the first number in the lowest bits. Sixteen words are taken at once, and the vector
+   is laid out once so that what meets number s of those words lies together. Shifting is saved by leaving a code where
+   it is and dividing the vector by that power of two, which is exact. Four rows share the vector; the rows after the
+   next ones are asked for in advance, since rows are too short for the machine to see them coming. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORDS 16
+#define AHEAD 8
+typedef float Floats __attribute__((vector_size(4 * WORDS)));
+typedef int32_t Ints __attribute__((vector_size(4 * WORDS)));
+typedef uint32_t Words __attribute__((vector_size(4 * WORDS)));
+typedef Floats LooseFloats __attribute__((aligned(4), may_alias));
+typedef Words LooseWords __attribute__((aligned(1), may_alias));
+
+static inline float wide(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float made;
+    memcpy(&made, &bits, 4);
+    return made;
+}
+
+static inline uint16_t narrow(float given) {
+    uint32_t bits;
+    memcpy(&bits, &given, 4);
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+static inline float scale_at(const void *scales, int64_t place, int half) {
+    return half ? wide(((const uint16_t *)scales)[place]) : ((const float *)scales)[place];
+}
+
+static inline float total(Floats given) {
+    float sum = 0;
+    for (int one = 0; one < WORDS; one++) sum += given[one];
+    return sum;
+}
+
+/* Number s of each word, times 2^(bits * s) but for the last: what `lay` divides by. */
+#define CODE(w, s, bits)                                                                       \
+    ((s) + 1 == 32 / (bits) ? (Ints)((w) >> (32 - (bits)))                                     \
+                            : (Ints)((w) & (((1u << (bits)) - 1u) << ((bits) * (s)))))
+#define NUMBER(w, s, bits)                                                                     \
+    ((bits) == 16 ? (Floats)((s) ? (w) & 0xffff0000u : (w) << 16)                              \
+                  : __builtin_convertvector(CODE(w, s, bits), Floats))
+
+#define FOUR_ROWS(name, bits)                                                                                      \
+    static void name(float *y, const uint32_t *words, const void *scales, int half, const float *laid,             \
+                     const float *sums, int64_t n, int64_t k, int64_t group, int threads) {                        \
+        const int each = 32 / bits;                                                                                \
+        const int64_t groups = k / group, width = k / each, blocks = group / (WORDS * each);                       \
+        _Pragma("omp parallel for num_threads(threads) if (threads > 1)")                                          \
+        for (int64_t row = 0; row < n; row += 4) {                                                                 \
+            const uint32_t *w0 = words + row * width, *w1 = w0 + width, *w2 = w1 + width, *w3 = w2 + width;        \
+            Floats a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0};                                                         \
+            float c0 = 0, c1 = 0, c2 = 0, c3 = 0;                                                                  \
+            for (int64_t g = 0, at = 0; g < groups; g++) {                                                         \
+                Floats t0 = {0}, t1 = {0}, t2 = {0}, t3 = {0};                                                     \
+                for (int64_t b = 0; b < blocks; b++, at += WORDS) {                                                \
+                    Words v0 = *(const LooseWords *)(w0 + at), v1 = *(const LooseWords *)(w1 + at);                \
+                    Words v2 = *(const LooseWords *)(w2 + at), v3 = *(const LooseWords *)(w3 + at);                \
+                    const float *x = laid + at * each;                                                             \
+                    __builtin_prefetch(w0 + at + AHEAD * width);                                                   \
+                    __builtin_prefetch(w1 + at + AHEAD * width);                                                   \
+                    __builtin_prefetch(w2 + at + AHEAD * width);                                                   \
+                    __builtin_prefetch(w3 + at + AHEAD * width);                                                   \
+                    _Pragma("GCC unroll 8")                                                                        \
+                    for (int s = 0; s < each; s++) {                                                               \
+                        Floats xs = *(const LooseFloats *)(x + s * WORDS);                                         \
+                        t0 += NUMBER(v0, s, bits) * xs;                                                            \
+                        t1 += NUMBER(v1, s, bits) * xs;                                                            \
+                        t2 += NUMBER(v2, s, bits) * xs;                                                            \
+                        t3 += NUMBER(v3, s, bits) * xs;                                                            \
+                    }                                                                                              \
+                }                                                                                                  \
+                if (bits == 16) {                                                                                  \
+                    a0 += t0, a1 += t1, a2 += t2, a3 += t3;                                                        \
+                    continue;                                                                                      \
+                }                                                                                                  \
+                float s0 = scale_at(scales, row * groups + g, half), s1 = scale_at(scales, (row + 1) * groups + g, half); \
+                float s2 = scale_at(scales, (row + 2) * groups + g, half), s3 = scale_at(scales, (row + 3) * groups + g, half); \
+                a0 += t0 * s0, a1 += t1 * s1, a2 += t2 * s2, a3 += t3 * s3;                                        \
+                c0 += sums[g] * s0, c1 += sums[g] * s1, c2 += sums[g] * s2, c3 += sums[g] * s3;                    \
+            }                                                                                                      \
+            y[row] = total(a0) - c0, y[row + 1] = total(a1) - c1;                                                  \
+            y[row + 2] = total(a2) - c2, y[row + 3] = total(a3) - c3;                                              \
+        }                                                                                                          \
+    }
+
+FOUR_ROWS(sixteen_bits, 16)
+FOUR_ROWS(eight_bits, 8)
+FOUR_ROWS(four_bits, 4)
+
+/* One vector as the loops above read it, and for each group the sum that takes the codes' offset back. */
+static void lay(float *laid, float *sums, const float *x, int bits, int64_t k, int64_t group) {
+    const int each = 32 / bits;
+    for (int64_t g = 0; g < k / group; g++) {
+        float sum = 0;
+        for (int64_t c = 0; c < group; c++) sum += x[g * group + c];
+        sums[g] = sum * (float)(1 << (bits - 1));
+    }
+    for (int64_t b = 0; b < k / (WORDS * each); b++)
+        for (int s = 0; s < each; s++) {
+            float by = bits == 16 || s + 1 == each ? 1.0f : 1.0f / (float)(1u << (bits * s));
+            for (int one = 0; one < WORDS; one++)
+                laid[(b * each + s) * WORDS + one] = x[(b * WORDS + one) * each + s] * by;
+        }
+}
+
+/* y [m, n] = x [m, k] times the transposed rows; n a multiple of 4, a group of 512 / bits numbers or a multiple. 0 or 1
+   where memory ran out. `half`: scales are bfloat16, not float. */
+int dsv4_times(int bits, float *y, const void *words, const void *scales, int half, const float *x, int64_t m, int64_t n,
+               int64_t k, int64_t group, int threads) {
+    float *laid = malloc(sizeof(float) * (size_t)(k + k / group));
+    if (laid == NULL) return 1;
+    for (int64_t one = 0; one < m; one++) {
+        lay(laid, laid + k, x + one * k, bits, k, group);
+        float *out = y + one * n;
+        if (bits == 4) four_bits(out, words, scales, half, laid, laid + k, n, k, group, threads);
+        else if (bits == 8) eight_bits(out, words, scales, half, laid, laid + k, n, k, group, threads);
+        else sixteen_bits(out, words, scales, half, laid, laid + k, n, k, group, threads);
+    }
+    free(laid);
+    return 0;
+}
+
+/* Packed rows as numbers [n, k]: float, or bfloat16 rounded to nearest even. */
+void dsv4_open(int bits, void *out, int narrowed, const uint32_t *words, const void *scales, int half, int64_t n,
+               int64_t k, int64_t group, int threads) {
+    const int each = 32 / bits;
+    const int32_t offset = 1 << (bits - 1);
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int64_t row = 0; row < n; row++)
+        for (int64_t g = 0; g < k / group; g++) {
+            float by = scale_at(scales, row * (k / group) + g, half);
+            for (int64_t c = g * group; c < (g + 1) * group; c++) {
+                uint32_t word = words[row * (k / each) + c / each];
+                float made = (float)((int32_t)((word >> (bits * (c % each))) & ((1u << bits) - 1u)) - offset) * by;
+                if (narrowed) ((uint16_t *)out)[row * k + c] = narrow(made);
+                else ((float *)out)[row * k + c] = made;
+            }
+        }
+}
