@@ -6,7 +6,7 @@ other ways than as one product: MLA's unfolding, Engram's projections, and its r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from dsv4.errors import InputError
@@ -22,7 +22,7 @@ STACKS = ("experts.experts_in", "experts.experts_out")
 OPENED = ("unfold.weight", "engram.value.weight")
 
 
-def can_stay(core: LanguageCore, source: Folder, names: Iterable[str]) -> frozenset[str]:
+def can_stay(core: LanguageCore, source: Folder, names: Collection[str]) -> frozenset[str]:
     """Which of our weights are packed in the folder and can be read so."""
     from dsv4.ops.linear import Linear
 
@@ -36,7 +36,7 @@ def can_stay(core: LanguageCore, source: Folder, names: Iterable[str]) -> frozen
         if product or name.endswith((*STACKS, "attention.out_groups")):
             found.add(name)
     # Experts are packed whole: both stacks, or neither, and then not the shared one either, which is read with them.
-    half = {name.split("experts.experts_")[0] for name in found if name.endswith(STACKS)}
+    half = {name.split("experts.experts_")[0] for name in names if name.endswith(STACKS)}
     half -= {part for part in half if all(part + stack in found for stack in STACKS)}
     return frozenset(name for name in found if not any(name.startswith(f"{part}experts.") for part in half))
 

@@ -43,7 +43,7 @@ class PackedMatrix:
         """code · scale of its group, [N, K]."""
         rows, columns = self.shape
         lib = self._lib()
-        if lib is not None and dtype in native.FORMS and columns * self.bits % 32 == 0:
+        if lib is not None and dtype in native.FORMS and columns * self.bits % 32 == 0 and self.group % 2 == 0:
             return native.opened(self.words_NX, self.scales_NG, bits=self.bits, columns=columns, dtype=dtype, lib=lib)
         codes_NK = open_words(self.words_NX, self.bits, columns).float()
         spread_NGC = codes_NK.view(rows, -1, self.group) * self.scales_NG.float()[..., None]

@@ -127,20 +127,34 @@ int dsv4_times(int bits, float *y, const void *words, const void *scales, int ha
     return 0;
 }
 
-/* Packed rows as numbers [n, k]: float, or bfloat16 rounded to nearest even. */
+static inline void keep(void *out, int64_t place, int narrowed, float made) {
+    if (narrowed) ((uint16_t *)out)[place] = narrow(made);
+    else ((float *)out)[place] = made;
+}
+
+static inline __attribute__((always_inline)) void open_group(int bits, void *restrict out, int64_t at, int narrowed,
+                                                             const uint8_t *restrict bytes, float by, int64_t group) {
+    if (bits == 8)
+        for (int64_t c = 0; c < group; c++) keep(out, at + c, narrowed, (float)((int32_t)bytes[c] - 128) * by);
+    else
+        for (int64_t c = 0; c < group / 2; c++) {
+            keep(out, at + 2 * c, narrowed, (float)((int32_t)(bytes[c] & 15) - 8) * by);
+            keep(out, at + 2 * c + 1, narrowed, (float)((int32_t)(bytes[c] >> 4) - 8) * by);
+        }
+}
+
+/* Packed rows as numbers [n, k]: float, or bfloat16 rounded to nearest even; a group has an even count of numbers. */
 void dsv4_open(int bits, void *out, int narrowed, const uint32_t *words, const void *scales, int half, int64_t n,
                int64_t k, int64_t group, int threads) {
-    const int each = 32 / bits;
-    const int32_t offset = 1 << (bits - 1);
 #pragma omp parallel for num_threads(threads) if (threads > 1)
     for (int64_t row = 0; row < n; row++)
         for (int64_t g = 0; g < k / group; g++) {
+            const uint8_t *bytes = (const uint8_t *)words + (row * k + g * group) * bits / 8;
             float by = scale_at(scales, row * (k / group) + g, half);
-            for (int64_t c = g * group; c < (g + 1) * group; c++) {
-                uint32_t word = words[row * (k / each) + c / each];
-                float made = (float)((int32_t)((word >> (bits * (c % each))) & ((1u << bits) - 1u)) - offset) * by;
-                if (narrowed) ((uint16_t *)out)[row * k + c] = narrow(made);
-                else ((float *)out)[row * k + c] = made;
-            }
+            int64_t at = row * k + g * group;
+            if (bits == 8 && narrowed) open_group(8, out, at, 1, bytes, by, group);
+            else if (bits == 8) open_group(8, out, at, 0, bytes, by, group);
+            else if (narrowed) open_group(4, out, at, 1, bytes, by, group);
+            else open_group(4, out, at, 0, bytes, by, group);
         }
 }
