@@ -16,7 +16,7 @@ from typing import Any
 from dsv4.errors import InputError
 
 WARM_UP = 3
-PROMPT = 128
+PROMPT = 512
 TIERS = (("bf16", None), ("q8", 8), ("q4", 4))
 
 

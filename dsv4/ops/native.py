@@ -67,23 +67,20 @@ def times(
     return y_MN
 
 
-def opened(
-    words_NX: Tensor, scales_NG: Tensor, *, bits: int, columns: int, dtype: torch.dtype, lib: ctypes.CDLL
-) -> Tensor:
-    """Packed rows as numbers [N, K] in float32 or bfloat16."""
-    rows = words_NX.shape[0]
-    made_NK = torch.empty(rows, columns, dtype=dtype)
+def opened(words_NX: Tensor, scales_NG: Tensor, out_NK: Tensor, *, bits: int, lib: ctypes.CDLL) -> None:
+    """Write packed rows as numbers, float32 or bfloat16."""
+    rows, columns = out_NK.shape
     threads = torch.get_num_threads() if rows * columns >= ALONE_BELOW else 1
     lib.dsv4_open(
-        bits, made_NK.data_ptr(), FORMS[dtype], words_NX.data_ptr(), scales_NG.data_ptr(), FORMS[scales_NG.dtype],
-        rows, columns, columns // scales_NG.shape[1], threads,
+        bits, out_NK.data_ptr(), FORMS[out_NK.dtype], words_NX.data_ptr(), scales_NG.data_ptr(),
+        FORMS[scales_NG.dtype], rows, columns, columns // scales_NG.shape[1], threads,
     )  # fmt: skip
-    return made_NK
 
 
 def takes(bits: int, rows: int, columns: int, group: int) -> bool:
     """Whether the product's loops are made for rows of this shape."""
-    return rows % 4 == 0 and columns % group == 0 and group % (512 // bits) == 0
+    stretch, word = 512 // bits, 32 // bits
+    return rows % 4 == 0 and columns % group == 0 and (group % stretch == 0 or (stretch % group == 0 and group >= word))
 
 
 def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
@@ -141,7 +138,8 @@ def _is_right(lib: ctypes.CDLL) -> bool:
     for bits in (8, 4):
         words_NX = torch.randint(-(2**31), 2**31, (8, 256 * bits // 32), generator=generator).int()
         scales_NG = torch.rand(8, 2, generator=generator).bfloat16()
-        numbers_NK = opened(words_NX, scales_NG, bits=bits, columns=256, dtype=torch.float32, lib=lib)
+        numbers_NK = torch.empty(8, 256)
+        opened(words_NX, scales_NG, numbers_NK, bits=bits, lib=lib)
         shifted = (words_NX.long()[..., None] & 0xFFFFFFFF) >> (bits * torch.arange(32 // bits))
         codes_NK = (shifted & (2**bits - 1)).flatten(1) - 2 ** (bits - 1)
         expected_NK = codes_NK * scales_NG.float().repeat_interleave(128, 1)

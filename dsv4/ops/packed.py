@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dsv4.ops import native
 
-FEW = 8  # vectors for which reading packed rows again is cheaper than opening them
+FEW = 6  # vectors for which reading packed rows again is cheaper than opening them
 BITS = (4, 8)
 
 
@@ -44,7 +44,9 @@ class PackedMatrix:
         rows, columns = self.shape
         lib = self._lib()
         if lib is not None and dtype in native.FORMS and columns * self.bits % 32 == 0 and self.group % 2 == 0:
-            return native.opened(self.words_NX, self.scales_NG, bits=self.bits, columns=columns, dtype=dtype, lib=lib)
+            made_NK = torch.empty(rows, columns, dtype=dtype)
+            native.opened(self.words_NX, self.scales_NG, made_NK, bits=self.bits, lib=lib)
+            return made_NK
         codes_NK = open_words(self.words_NX, self.bits, columns).float()
         spread_NGC = codes_NK.view(rows, -1, self.group) * self.scales_NG.float()[..., None]
         return spread_NGC.view(rows, columns).to(dtype)

@@ -47,46 +47,71 @@ static inline float total(Floats given) {
     ((bits) == 16 ? (Floats)((s) ? (w) & 0xffff0000u : (w) << 16)                              \
                   : __builtin_convertvector(CODE(w, s, bits), Floats))
 
+/* The scales of the groups that lie in one stretch of sixteen words, each over its own words. */
+static inline Floats spread(const void *scales, int64_t place, int half, int64_t parts) {
+    const Ints upper = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1};
+    if (parts == 1) return (Floats){0} + scale_at(scales, place, half);
+    if (parts == 2) {
+        Floats first = (Floats){0} + scale_at(scales, place, half);
+        Floats second = (Floats){0} + scale_at(scales, place + 1, half);
+        return (Floats)(((Ints)first & ~upper) | ((Ints)second & upper));
+    }
+    Floats made;
+    for (int one = 0; one < WORDS; one++) made[one] = scale_at(scales, place + one * parts / WORDS, half);
+    return made;
+}
+
+/* Of four rows: the sum over groups of scale times (sum of codes times x, less what the codes' offset adds). A group is
+   `run` stretches of sixteen words, or one stretch has `parts` groups. Columns behind the last whole stretch are added
+   one by one. */
+#define ADD(r, bits) t##r += NUMBER(v##r, s, bits) * xs
+#define OFFSET(r) c##r += sums[g + part] * scale_at(scales, (row + r) * groups + g + part, half)
 #define FOUR_ROWS(name, bits)                                                                                      \
     static void name(float *y, const uint32_t *words, const void *scales, int half, const float *laid,             \
-                     const float *sums, int64_t n, int64_t k, int64_t group, int threads) {                        \
-        const int each = 32 / bits;                                                                                \
-        const int64_t groups = k / group, width = k / each, blocks = group / (WORDS * each);                       \
+                     const float *sums, const float *x, int64_t n, int64_t k, int64_t group, int threads) {        \
+        const int each = 32 / bits, stretch = WORDS * each;                                                        \
+        const int64_t groups = bits == 16 ? 0 : k / group, width = k / each;                                       \
+        const int64_t run = group >= stretch ? group / stretch : 1, parts = group >= stretch ? 1 : stretch / group; \
+        const int64_t whole = k / stretch;                                                                         \
         _Pragma("omp parallel for num_threads(threads) if (threads > 1)")                                          \
         for (int64_t row = 0; row < n; row += 4) {                                                                 \
             const uint32_t *w0 = words + row * width, *w1 = w0 + width, *w2 = w1 + width, *w3 = w2 + width;        \
             Floats a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0};                                                         \
             float c0 = 0, c1 = 0, c2 = 0, c3 = 0;                                                                  \
-            for (int64_t g = 0, at = 0; g < groups; g++) {                                                         \
+            for (int64_t b = 0, g = 0; b < whole; b += run, g += parts) {                                          \
                 Floats t0 = {0}, t1 = {0}, t2 = {0}, t3 = {0};                                                     \
-                for (int64_t b = 0; b < blocks; b++, at += WORDS) {                                                \
+                for (int64_t at = b * WORDS; at < (b + run) * WORDS; at += WORDS) {                                \
                     Words v0 = *(const LooseWords *)(w0 + at), v1 = *(const LooseWords *)(w1 + at);                \
                     Words v2 = *(const LooseWords *)(w2 + at), v3 = *(const LooseWords *)(w3 + at);                \
-                    const float *x = laid + at * each;                                                             \
                     __builtin_prefetch(w0 + at + AHEAD * width);                                                   \
                     __builtin_prefetch(w1 + at + AHEAD * width);                                                   \
                     __builtin_prefetch(w2 + at + AHEAD * width);                                                   \
                     __builtin_prefetch(w3 + at + AHEAD * width);                                                   \
                     _Pragma("GCC unroll 8")                                                                        \
                     for (int s = 0; s < each; s++) {                                                               \
-                        Floats xs = *(const LooseFloats *)(x + s * WORDS);                                         \
-                        t0 += NUMBER(v0, s, bits) * xs;                                                            \
-                        t1 += NUMBER(v1, s, bits) * xs;                                                            \
-                        t2 += NUMBER(v2, s, bits) * xs;                                                            \
-                        t3 += NUMBER(v3, s, bits) * xs;                                                            \
+                        Floats xs = *(const LooseFloats *)(laid + at * each + s * WORDS);                          \
+                        ADD(0, bits), ADD(1, bits), ADD(2, bits), ADD(3, bits);                                    \
                     }                                                                                              \
                 }                                                                                                  \
                 if (bits == 16) {                                                                                  \
                     a0 += t0, a1 += t1, a2 += t2, a3 += t3;                                                        \
                     continue;                                                                                      \
                 }                                                                                                  \
-                float s0 = scale_at(scales, row * groups + g, half), s1 = scale_at(scales, (row + 1) * groups + g, half); \
-                float s2 = scale_at(scales, (row + 2) * groups + g, half), s3 = scale_at(scales, (row + 3) * groups + g, half); \
-                a0 += t0 * s0, a1 += t1 * s1, a2 += t2 * s2, a3 += t3 * s3;                                        \
-                c0 += sums[g] * s0, c1 += sums[g] * s1, c2 += sums[g] * s2, c3 += sums[g] * s3;                    \
+                a0 += t0 * spread(scales, row * groups + g, half, parts);                                          \
+                a1 += t1 * spread(scales, (row + 1) * groups + g, half, parts);                                    \
+                a2 += t2 * spread(scales, (row + 2) * groups + g, half, parts);                                    \
+                a3 += t3 * spread(scales, (row + 3) * groups + g, half, parts);                                    \
+                for (int64_t part = 0; part < parts; part++) OFFSET(0), OFFSET(1), OFFSET(2), OFFSET(3);           \
             }                                                                                                      \
             y[row] = total(a0) - c0, y[row + 1] = total(a1) - c1;                                                  \
             y[row + 2] = total(a2) - c2, y[row + 3] = total(a3) - c3;                                              \
+            for (int64_t c = whole * stretch; bits < 16 && c < k; c++)                                             \
+                for (int r = 0; r < 4; r++) {                                                                      \
+                    uint32_t word = words[(row + r) * width + c / each];                                           \
+                    int32_t code = (int32_t)((word >> (bits * (c % each))) & ((1u << bits) - 1u));                 \
+                    y[row + r] += (float)(code - (1 << (bits - 1))) * x[c]                                         \
+                        * scale_at(scales, (row + r) * groups + c / group, half);                                  \
+                }                                                                                                  \
         }                                                                                                          \
     }
 
@@ -110,18 +135,19 @@ static void lay(float *laid, float *sums, const float *x, int bits, int64_t k, i
         }
 }
 
-/* y [m, n] = x [m, k] times the transposed rows; n a multiple of 4, a group of 512 / bits numbers or a multiple. 0 or 1
-   where memory ran out. `half`: scales are bfloat16, not float. */
+/* y [m, n] = x [m, k] times the transposed rows; 0, or 1 where memory ran out. n is a multiple of 4, and a group one of
+   the 512 / bits numbers of a stretch or a half, quarter ... of it, down to a word. `half`: scales are bfloat16. */
 int dsv4_times(int bits, float *y, const void *words, const void *scales, int half, const float *x, int64_t m, int64_t n,
                int64_t k, int64_t group, int threads) {
     float *laid = malloc(sizeof(float) * (size_t)(k + k / group));
     if (laid == NULL) return 1;
     for (int64_t one = 0; one < m; one++) {
-        lay(laid, laid + k, x + one * k, bits, k, group);
+        const float *from = x + one * k;
         float *out = y + one * n;
-        if (bits == 4) four_bits(out, words, scales, half, laid, laid + k, n, k, group, threads);
-        else if (bits == 8) eight_bits(out, words, scales, half, laid, laid + k, n, k, group, threads);
-        else sixteen_bits(out, words, scales, half, laid, laid + k, n, k, group, threads);
+        lay(laid, laid + k, from, bits, k, group);
+        if (bits == 4) four_bits(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
+        else if (bits == 8) eight_bits(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
+        else sixteen_bits(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
     }
     free(laid);
     return 0;

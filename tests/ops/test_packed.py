@@ -24,7 +24,8 @@ def packed(rows, columns, bits, group, *, dtype=torch.bfloat16, seed=0):
     return PackedMatrix(pack_words(codes, bits), scales.to(dtype), columns)
 
 
-SHAPES = [(4, 128, 128), (12, 256, 128), (8, 384, 64), (6, 256, 128), (8, 96, 32), (5, 48, 16), (3, 20, 10)]
+SHAPES = [(4, 128, 128), (12, 256, 128), (8, 384, 64), (6, 256, 128), (8, 96, 32), (4, 448, 64), (4, 304, 16),
+          (8, 512, 256), (4, 192, 96), (5, 48, 16), (3, 20, 10)]  # fmt: skip
 
 
 @pytest.mark.parametrize("native_too", [True, False])
