@@ -29,6 +29,8 @@ from .worker import BROKE
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
 
+    from dsv4.checkpoint.placement import Placement
+
 NO_PAGE = "<!doctype html><title>dsv4 studio</title><p>The page is broken; see the log. <a href=docs>The API works.</a>"
 log = logging.getLogger(__name__)
 LAST_SECONDS = 3  # for requests that are being answered when the server is told to stop
@@ -45,6 +47,7 @@ def run(
     fetch: bool = False,
     keep_days: int = 0,
     keep_gb: int = 0,
+    placement: Placement | None = None,
 ) -> int:
     """Serve until interrupted; returns the exit status.
 
@@ -61,7 +64,8 @@ def run(
     listening = bind(host, port)
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     print(f"dsv4 studio is starting at {address} ...", flush=True)
-    house = House(home or default_home(), partial(dsv4.load, model), name=model, keep_days=keep_days, keep_gb=keep_gb)
+    factory = partial(dsv4.load, model, placement=placement)
+    house = House(home or default_home(), factory, name=model, keep_days=keep_days, keep_gb=keep_gb)
     door = Door(known, house.store.folder)
     app = build_app(
         house, door=door, hosts=hosts, far=far, fetch=fetch, started=lambda: print(f"Open {address}", flush=True)

@@ -5,15 +5,25 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dsv4.checkpoint.placement import Placement
+
 from ..settings import resolve
+
+PLACES = ("experts", "memory_mb", "engram", "weights")
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until interrupted."""
     given = {
         name: resolve(name, getattr(args, name)).value
-        for name in ("host", "port", "model", "users", "hosts", "fetch", "keep_days", "keep_gb")
+        for name in ("host", "port", "model", "users", "hosts", "fetch", "keep_days", "keep_gb", *PLACES)
     }
+    placement = Placement(
+        experts=given["experts"],
+        memory=given["memory_mb"] * 1_000_000,
+        engram=given["engram"],
+        weights=given["weights"],
+    )
     home = resolve("home", args.home).value
     from .. import server
 
@@ -28,4 +38,5 @@ def run(args: argparse.Namespace) -> int:
         fetch=given["fetch"],
         keep_days=given["keep_days"],
         keep_gb=given["keep_gb"],
+        placement=None if placement.usual else placement,
     )

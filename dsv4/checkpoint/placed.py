@@ -19,6 +19,7 @@ from dsv4.checkpoint.packed import STACKS
 from dsv4.checkpoint.pretrained import ALWAYS_WIDE, Folder, _empty, _put
 from dsv4.checkpoint.shards import PACKED
 from dsv4.core.block import Block
+from dsv4.core.memory import MemoryTable
 from dsv4.core.model import LanguageCore
 from dsv4.core.moe import Experts
 from dsv4.core.placed import HostStore, HotCache, Matrices, Matrix, PlacedExperts, PlaceMeter, nbytes
@@ -51,20 +52,28 @@ class Placed:
 
 
 def load_placed(
-    folder: Path | str, *, experts: str = "mapped", memory: int, device: torch.device | str = "cpu"
+    folder: Path | str,
+    *,
+    experts: str = "mapped",
+    memory: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> Placed:
     """Load a checkpoint with its experts placed.
 
     experts: `mapped` (views of the files, pages let go beyond the budget), or `host` (in host memory, the lately used
     ones also on `device`). memory: bytes; for `mapped` all that this process may take, what it has now included; for
-    `host` those of the device's hot cache. InputError where the rest of the model and two experts do not fit.
+    `host` those of the device's hot cache. dtype: of what is computed, by default that of the folder's embedding; it
+    counts only where experts are packed, others being read as they lie. InputError where the rest of the model and two
+    experts do not fit.
     """
     if experts not in HOMES:
         raise unknown("home for experts", experts, HOMES)
     source, device = Folder(folder), torch.device(device)
     core = _empty(source.config, source.canonical_ids())
     mapped = MappedFolder(Path(folder))
-    dtype = mapped.tensor(source.names[source.plan("embedding.weight").rows[0][0]]).dtype
+    stored = mapped.tensor(source.names[source.plan("embedding.weight").rows[0][0]]).dtype
+    dtype = dtype if dtype is not None and source.shards.packed else stored
     _put_resident(core, source, mapped, dtype=dtype, device=device, tables=experts == "mapped")
     core.canonical_ids = core.canonical_ids.to(device)
     core.steps_quickly = False
@@ -106,13 +115,34 @@ def _put_resident(
         plan = source.plan(name)
         stored = source.names[plan.rows[0][0]]
         if tables and name.endswith(TABLES) and len(plan.rows[0]) == 1 and stored not in source.shards.packed:
-            _put(core, name, mapped.tensor(stored))
-            continue
+            view = mapped.tensor(stored)
+            if view.dtype == dtype or name.endswith(TABLES[1]):
+                _put(core, name, view)
+                _tell(core, name)
+                continue
         tensor = _plain(source, mapped, name, shape)
         if tensor.is_floating_point():
             tensor = tensor.to(torch.float32 if any(part in name for part in ALWAYS_WIDE) else dtype)
         _put(core, name, tensor.clone().to(device))
         mapped.let_go()
+
+
+def _tell(core: LanguageCore, name: str) -> None:
+    """Let a memory table know that its rows lie in a file, so that they are fetched ahead."""
+    module = core.get_submodule(name.rpartition(".")[0])
+    if isinstance(module, MemoryTable):
+        module.home = "mapped"
+
+
+def put_on_host(core: LanguageCore, room: int) -> None:
+    """Experts of a core in memory into host memory, the lately used ones also where it computes, in `room` bytes."""
+    device, hot = core.embedding.weight.device, HotCache(room)
+    for layer, block in enumerate(core.blocks):
+        if isinstance(block, Block) and isinstance(block.experts, Experts):
+            both_E2FW, last_EWF = block.experts.experts_in.detach().cpu(), block.experts.experts_out.detach().cpu()
+            stacks = [(*both.chunk(2), last) for both, last in zip(both_E2FW, last_EWF, strict=True)]
+            block.experts = PlacedExperts(block.experts, HostStore(layer, stacks, device, hot))
+    core.steps_quickly = False
 
 
 def _plain(source: Folder, mapped: MappedFolder, name: str, shape: tuple[int, ...]) -> Tensor:
