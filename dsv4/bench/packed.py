@@ -1,7 +1,7 @@
 """`dsv4 bench packed`: decoding and reading with weights that stay packed, beside the same model in bfloat16.
 
-Random weights in the layers of DeepSeek-V2-Lite, rounded to eight and four bits; one process, one thread, the models
-take turns token by token. Shape letters: B batch, T tokens, V vocabulary.
+Random weights in the layers of DeepSeek-V2-Lite, or random codes of eight and four bits; one process, one thread, the
+models take turns token by token. Shape letters: B batch, T tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from dsv4.errors import InputError
 
 WARM_UP = 3
-PROMPT = 512
+PROMPT = 256
 TIERS = (("bf16", None), ("q8", 8), ("q4", 4))
 
 

@@ -140,7 +140,7 @@ def peak_bytes() -> int:
 def write_model(folder: Path, *, layers: int, small: bool = False, seed: int = 0, bits: int | None = None) -> int:
     """A random model in the shape of DeepSeek-V2-Lite with fewer layers and words; bytes of weights.
 
-    bits: round projections and experts to so many and pack them, as `dsv4 quantize` does; bfloat16 without.
+    bits: projections and experts are codes of so many, packed as `dsv4 quantize` does; bfloat16 without.
     """
     import torch
 
@@ -175,19 +175,22 @@ def write_model(folder: Path, *, layers: int, small: bool = False, seed: int = 0
 
 
 def _stored(name: str, part: str, tensor, bits: int | None):
-    """A tensor under its name, or its rounded codes and scales under theirs."""
+    """A tensor under its name, or random codes of its shape and size with scales, under theirs."""
     import torch
 
     from dsv4.checkpoint.shards import PACKED
-    from dsv4.quant.grid import Grid, pack_words, round_to
 
-    kept = bits is None or tensor.ndim < 2 or name.startswith(("embedding", "head")) or "router" in name
-    if kept or tensor.shape[-1] % GROUP:
+    rows, columns = tensor.shape if tensor.ndim == 2 else (0, 1)
+    kept = bits is None or not rows or name.startswith(("embedding", "head")) or "router" in name
+    if kept or columns % GROUP:
         yield part, tensor
         return
-    codes, scales = round_to(tensor, Grid(bits=bits, group=GROUP))
-    pieces = pack_words(codes, bits), scales.bfloat16(), torch.tensor(tensor.shape)
-    yield from zip((part + end for end in PACKED), pieces, strict=True)
+    words = tensor.view(torch.int32).flatten()[: rows * columns * bits // 32].clone()
+    words ^= words << 7  # exponents of bfloat16 are much alike, and codes must not be
+    spread = 2 ** (bits - 1) / 3**0.5  # of codes drawn evenly
+    scales = torch.full((rows, columns // GROUP), columns**-0.5 / spread).bfloat16()
+    yield from zip((part + end for end in PACKED), (words.view(rows, -1), scales, torch.tensor(tensor.shape)),
+                   strict=True)  # fmt: skip
 
 
 def _random(shape: list[int], noise, generator):
