@@ -29,6 +29,7 @@ from dsv4.tiers.store import PROGRESS, Store
 TIERS = {"q8": 8, "q4": 4}
 GROUPS = (128, 64, 32, 16)
 ROW_BITS = 8  # of Engram's rows, which are looked up and not multiplied
+WORDS = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")  # of a checkpoint, copied as they are
 CORE = "core"  # folder of the core in a model of ours
 
 
@@ -89,6 +90,10 @@ def quantize(
     shutil.rmtree(store.work)
     if ours:
         written += copy_parts(Path(model), out, model_parts(Path(model)))
+    else:
+        for name in WORDS:
+            if (Path(model) / name).is_file():
+                shutil.copyfile(Path(model) / name, out / name)
     return Report(bytes=written, bits_a_weight=how.grid.bits_a_weight, errors=store.state["errors"])
 
 
