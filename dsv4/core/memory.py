@@ -78,7 +78,7 @@ class MemoryTable(nn.Module):
     @property
     def away(self) -> bool:
         """Whether rows may take a while to come: from a file, or from host memory to another device."""
-        return self.home == "mapped" or (self.home == "host" and torch.cuda.is_available())
+        return self.home == "mapped" or (self.home == "host" and torch.accelerator.is_available())
 
     def forward(self, rows_BTR: Tensor) -> Tensor:
         """Rows [B, T, R, D] on the device of the indices; those in FP8 come as bfloat16, which holds them exactly."""

@@ -109,7 +109,7 @@ class HostStore:
     """Experts in host memory, the lately used ones also on the device, within a budget that layers may share."""
 
     def __init__(self, layer: int, experts: Sequence[Matrices], device: torch.device, hot: HotCache) -> None:
-        pin = device.type == "cuda"
+        pin = device.type not in ("cpu", "mps")  # mps computes in the machine's own memory
         self.experts = [tuple(one.pin_memory() if pin else one for one in three) for three in experts]
         self.layer, self.device, self.hot, self.meter = layer, device, hot, hot.meter
 

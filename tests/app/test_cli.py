@@ -245,9 +245,11 @@ def test_research_commands_hand_their_flags_on(monkeypatch, arguments, target, e
 def test_the_doctor_and_the_list_of_models_answer(capsys):
     assert main(["doctor", "--json"]) in (0, 1)
     findings = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
-    assert list(findings) == ["python", "packages", "extras", "devices", "video", "weights", "disk", "port"]
+    assert list(findings) == ["python", "packages", "extras", "devices", "elsewhere", "video", "weights", "disk", "port"]
     assert all(findings[what]["fine"] for what in ("python", "packages", "devices", "video"))
     assert " cannot: " in findings["devices"]["says"]
+    named = findings["devices"]["says"] + findings["elsewhere"]["says"]
+    assert all(f"{kind} cannot: " in named for kind in ("cpu", "cuda", "mps", "xpu", "npu"))
     assert main(["models", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["nano", "echo"]
 
