@@ -245,7 +245,8 @@ def test_research_commands_hand_their_flags_on(monkeypatch, arguments, target, e
 def test_the_doctor_and_the_list_of_models_answer(capsys):
     assert main(["doctor", "--json"]) in (0, 1)
     findings = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
-    assert list(findings) == ["python", "packages", "extras", "devices", "elsewhere", "video", "weights", "disk", "port"]
+    wanted = ["python", "packages", "extras", "devices", "elsewhere", "video", "weights", "disk", "port"]
+    assert list(findings) == wanted
     assert all(findings[what]["fine"] for what in ("python", "packages", "devices", "video"))
     assert " cannot: " in findings["devices"]["says"]
     named = findings["devices"]["says"] + findings["elsewhere"]["says"]
