@@ -36,7 +36,10 @@ def sniff(content: bytes) -> str:
         if content[8:12] not in (b"avif", b"avis", b"heic", b"heix", b"mif1"):
             return VIDEO_BRANDS.get(content[8:12], ".mp4")
     elif content[:4] == b"PK\x03\x04":
-        check_zip(io.BytesIO(content))  # its table alone; it is unpacked in the model's process
+        try:
+            check_zip(io.BytesIO(content))  # its table alone; it is unpacked in the model's process
+        except InputError as error:
+            raise Unreadable(str(error)) from error
         return ".zip"
     elif content[:4] == b"\x1aE\xdf\xa3":
         return ".webm" if b"webm" in content[:64] else ".mkv"

@@ -12,6 +12,7 @@ import pytest
 
 from app.cli import build_parser, main
 from dsv4 import EchoStudio
+from dsv4.checkpoint.placement import Placement
 
 
 @pytest.fixture(autouse=True)
@@ -212,9 +213,15 @@ def test_the_server_gets_the_settings(monkeypatch):
     monkeypatch.setenv("DSV4_FETCH", "yes")
     assert main(["app", "--host", "::1", "--model", "nano", "--home", "h", "--users", "u", "--hosts", "a, b"]) == 0
     assert given == [
-        ("127.0.0.1", 8123, "echo", None, None, [], False, 0, 0),
-        ("::1", 7860, "nano", Path("h"), "u", ["a", "b"], True, 0, 0),
+        ("127.0.0.1", 8123, "echo", None, None, [], False, 0, 0, None),
+        ("::1", 7860, "nano", Path("h"), "u", ["a", "b"], True, 0, 0, None),
     ]
+    monkeypatch.setenv("DSV4_ENGRAM", "mapped")
+    assert main(["serve", "--experts", "host", "--memory-mb", "300", "--weights", "packed"]) == 0
+    wanted = Placement(experts="host", memory=300_000_000, engram="mapped", weights="packed")
+    assert given[-1][-1] == wanted
+    for wrong in (["--experts", "disk"], ["--memory-mb", "-1"], ["--weights", "q4"]):
+        assert main(["serve", *wrong]) == 2
     monkeypatch.setenv("DSV4_FETCH", "perhaps")
     assert main(["serve"]) == 2
 

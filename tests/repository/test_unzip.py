@@ -16,7 +16,10 @@ from dsv4.repository import unzip as module
 from dsv4.repository.pack import pack
 from dsv4.repository.unzip import check_zip, unzip
 
-FILES = {"lib/a.py": "from lib import b\n\ndef sail():\n    return b.wind()\n", "lib/b.py": "def wind():\n    return 3\n"}
+FILES = {
+    "lib/a.py": "from lib import b\n\ndef sail():\n    return b.wind()\n",
+    "lib/b.py": "def wind():\n    return 3\n",
+}
 
 
 def zipped(files, *, how=zipfile.ZIP_DEFLATED, change=None):
