@@ -181,8 +181,8 @@ def _stored(name: str, part: str, tensor, bits: int | None):
     from dsv4.checkpoint.shards import PACKED
 
     rows, columns = tensor.shape if tensor.ndim == 2 else (0, 1)
-    kept = bits is None or not rows or name.startswith(("embedding", "head")) or "router" in name
-    if kept or columns % GROUP:
+    kept = not rows or name.startswith(("embedding", "head")) or "router" in name
+    if bits is None or kept or columns % GROUP:
         yield part, tensor
         return
     words = tensor.view(torch.int32).flatten()[: rows * columns * bits // 32].clone()
