@@ -107,9 +107,13 @@ def _add_server(commands: argparse._SubParsersAction) -> None:
         parser.add_argument("--fetch", action="store_true", default=None, help="open public addresses of pictures")
         parser.add_argument("--keep-days", metavar="N", help="forget older conversations and files (default: never)")
         parser.add_argument("--keep-gb", metavar="N", help="let go of the oldest files beyond this (default: none)")
+        parser.add_argument("--experts", help="where routed experts lie: resident (default), host or mapped")
+        parser.add_argument("--memory-mb", metavar="N", help="for experts: hot cache (host), whole process (mapped)")
+        parser.add_argument("--engram", help="where Engram's rows lie: device (default), host or mapped")
+        parser.add_argument("--weights", help="quantised weights: open (default), or packed as they are stored")
         _model(parser)
         parser.add_argument("--models", metavar="LIST", help="more models to choose from, with commas")
-        parser.add_argument("--weights", metavar="DIR", help="real weights of others: one folder a preset in here")
+        parser.add_argument("--presets", metavar="DIR", help="real weights of others: one folder a preset in here")
 
 
 def _add_making(commands: argparse._SubParsersAction) -> None:

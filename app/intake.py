@@ -13,13 +13,14 @@ import re
 from dsv4._parts import part
 from dsv4.errors import InputError
 from dsv4.limits import UPLOAD_BYTES
+from dsv4.repository.unzip import check_zip
 
 from .media import Asset, Media
 
 PICTURES = {
     "PNG": ".png", "JPEG": ".jpg", "WEBP": ".webp", "GIF": ".gif", "BMP": ".bmp", "TIFF": ".tif",
 }  # fmt: skip
-KNOWN = "PNG, JPEG, WebP, GIF, BMP, TIFF, PDF, MP4, WebM, MOV, MKV"
+KNOWN = "PNG, JPEG, WebP, GIF, BMP, TIFF, PDF, MP4, WebM, MOV, MKV, or a ZIP of a repository"
 VIDEO_BRANDS = {b"qt  ": ".mov"}  # what an ISO media file calls itself; the others are MP4
 
 
@@ -34,6 +35,12 @@ def sniff(content: bytes) -> str:
     if content[4:8] == b"ftyp":
         if content[8:12] not in (b"avif", b"avis", b"heic", b"heix", b"mif1"):
             return VIDEO_BRANDS.get(content[8:12], ".mp4")
+    elif content[:4] == b"PK\x03\x04":
+        try:
+            check_zip(io.BytesIO(content))  # its table alone; it is unpacked in the model's process
+        except InputError as error:
+            raise Unreadable(str(error)) from error
+        return ".zip"
     elif content[:4] == b"\x1aE\xdf\xa3":
         return ".webm" if b"webm" in content[:64] else ".mkv"
     suffix = PICTURES.get(_picture_format(content), "")

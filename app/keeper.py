@@ -43,6 +43,7 @@ class Keeper:
         self.name, self.reason, self.facts = name, "", dict[str, Any]()
         self.others = dict[str, dict[str, Any]]()  # the facts of other models that were loaded once
         self._others = dict(others or {})
+        self.meters = dict[str, dict[str, Any]]()  # hits and waits of what does not lie with the rest of the model
         self.state: State = "waiting"
         self._factory, self._house = factory, house
         self._context = multiprocessing.get_context("spawn")  # a forked child would inherit locks that threads hold
@@ -133,6 +134,8 @@ class Keeper:
             self.name, self.state, self._deaths = self.facts["name"], "ready", 0
         elif kind == "broken":
             self._give_up(rest[0])
+        elif kind == "meters":
+            (self.meters,) = rest
         elif self._job is not None and rest and rest[0] == self._job.id:
             self._happened(kind, *rest[1:])
 

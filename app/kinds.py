@@ -22,7 +22,7 @@ from dsv4.messages import Message, video
 from dsv4.results import Progress, Svg
 
 from . import presets, readings
-from .looking import look_at
+from .looking import Looker
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,15 +174,16 @@ def _answer(
     tell: Tell,
     cancelled: Callable[[], bool],
 ) -> dict[str, Any]:
-    history = tuple(
-        Message.said(said["role"], said["text"], *(look_at(files[name]) for name in said.get("shown", ())))
-        for said in params["history"]
-    )
-    shown, begun, first = [look_at(files[name]) for name in params["shown"]], time.monotonic(), None
-    stream = studio.chat(params["prompt"], *shown, history=history, cancelled=cancelled, **given)
-    for piece in stream:
-        first = time.monotonic() - begun if first is None else first
-        tell(Progress(step=0, total=0, text_delta=piece))
+    with Looker() as look:
+        history = tuple(
+            Message.said(said["role"], said["text"], *(look(files[name]) for name in said.get("shown", ())))
+            for said in params["history"]
+        )
+        shown, begun, first = [look(files[name]) for name in params["shown"]], time.monotonic(), None
+        stream = studio.chat(params["prompt"], *shown, history=history, cancelled=cancelled, **given)
+        for piece in stream:
+            first = time.monotonic() - begun if first is None else first
+            tell(Progress(step=0, total=0, text_delta=piece))
     reply = stream.reply
     usage = asdict(reply.usage)
     told = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}

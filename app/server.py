@@ -31,6 +31,8 @@ from .worker import BROKE
 if TYPE_CHECKING:
     from fastapi import FastAPI, Request
 
+    from dsv4.checkpoint.placement import Placement
+
 NO_PAGE = "<!doctype html><title>dsv4 studio</title><p>The page is broken; see the log. <a href=docs>The API works.</a>"
 log = logging.getLogger(__name__)
 LAST_SECONDS = 3  # for requests that are being answered when the server is told to stop
@@ -48,19 +50,20 @@ def run(
     keep_days: int = 0,
     keep_gb: int = 0,
     models: Sequence[str] = (),
-    weights: Path | None = None,
+    presets: Path | None = None,
     root_path: str = "",
+    placement: Placement | None = None,
 ) -> int:
     """Serve until interrupted; returns the exit status.
 
     Port 0 takes any free one. The address is printed when the page answers; the model loads behind it. `models` can be
-    chosen beside `model`, as can the presets whose weights lie in `weights`; a proxy serves it below `root_path`.
+    chosen beside `model`, as can the presets whose weights lie in `presets`; a proxy serves it below `root_path`.
     Raises InputError for an address that other machines can reach while no secret is set, for a port that is taken, and
     for a data folder that cannot be used.
     """
     import uvicorn
 
-    root, others = checked_root(root_path), choices([one for one in models if one != model], weights)
+    root, others = checked_root(root_path), choices([one for one in models if one != model], presets)
     known = people(users)
     far = not is_loopback(host)
     if far:
@@ -69,8 +72,8 @@ def run(
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     print(f"dsv4 studio is starting at {address} ...", flush=True)
     house = House(
-        home or default_home(), partial(dsv4.load, model), name=model, keep_days=keep_days, keep_gb=keep_gb,
-        others=others, weights=weights,
+        home or default_home(), partial(dsv4.load, model, placement=placement), name=model, keep_days=keep_days,
+        keep_gb=keep_gb, others=others, weights=presets,
     )  # fmt: skip
     door = Door(known, house.store.folder)
     app = build_app(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dsv4.checkpoint.placement import ENGRAM, EXPERTS, WEIGHTS
 from dsv4.errors import InputError, unknown
 from dsv4.limits import BATCH_WORKERS
 
@@ -27,7 +28,7 @@ class Setting:
 DEFAULTS: dict[str, Any] = {
     "model": "nano",
     "models": "",  # more of them, with commas between
-    "weights": "",  # a folder of real weights, one folder a preset
+    "presets": "",  # a folder of real weights, one folder a preset
     "host": "127.0.0.1",
     "port": 7860,
     "home": "",
@@ -37,15 +38,21 @@ DEFAULTS: dict[str, Any] = {
     "fetch": False,
     "keep_days": 0,  # of conversations and what was made; 0 is for ever
     "keep_gb": 0,  # of what was made and shown; 0 is no limit
+    "experts": "resident",  # where a model's parts lie: docs/placement.md
+    "memory_mb": 0,  # for experts that do not; 0 is no limit
+    "engram": "device",
+    "weights": "open",
     "backend": "local",  # of batches
     "workers": 0,  # of batches that run on processes or a cluster; 0 is one a core
 }
-EMPTY_IS_FINE = ("home", "users", "hosts", "models", "weights", "root_path")
+EMPTY_IS_FINE = ("home", "users", "hosts", "models", "presets", "root_path")
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_WORDS = {"experts": EXPERTS, "engram": ENGRAM, "weights": WEIGHTS}
 _NUMBERS = {
     "port": (65535, "a port is a whole number from 0 (any free one) to 65535"),
     "keep_days": (36_500, "days to keep are a whole number from 0 (for ever) to 36500"),
     "keep_gb": (1_000_000, "gigabytes to keep are a whole number from 0 (no limit) to 1000000"),
+    "memory_mb": (10**9 - 1, "megabytes of memory are a whole number from 0 (no limit) to 999999999"),
     "workers": (BATCH_WORKERS, f"workers are a whole number from 0 (one a core) to {BATCH_WORKERS}"),
 }
 
@@ -93,6 +100,8 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         if word not in (*YES, *NO):
             raise InputError(f"{origin}: {name} is yes or no, got '{value}'")
         return word in YES
+    if name in _WORDS and value not in _WORDS[name]:
+        raise InputError(f"{origin}: {name} is {', '.join(_WORDS[name][:-1])} or {_WORDS[name][-1]}, got '{value}'")
     if not isinstance(value, str) or not (value or name in EMPTY_IS_FINE):
         raise InputError(f"{origin}: {name} must be text, got {value!r}")
     return value

@@ -1,7 +1,8 @@
 """The model's own process: loads the studio, does one job after the other, and tells the server what happens.
 
 It speaks in tuples over a pipe. In: `run`, `cancel`, `stop`. Out: `ready` or `broken`, then `step`, `preview`, `text`,
-and `done` or `failed` for each job, and `beat` once a second. When the pipe closes, the server is gone and so is this.
+and `done` or `failed` for each job, `meters` after it, and `beat` once a second. When the pipe closes, the server is
+gone and so is this.
 """
 
 from __future__ import annotations
@@ -58,6 +59,8 @@ def main(pipe: Connection, factory: Callable[[], Any], others: Mapping[str, Call
     models = _Models(studio, others or {}, out)
     while (order := work.get()) is not None:
         _one(models, order, out, cancelled)
+        if hasattr(studio, "model"):
+            out.send("meters", meters(studio))
 
 
 def facts(studio: Any) -> dict[str, Any]:
@@ -70,6 +73,17 @@ def facts(studio: Any) -> dict[str, Any]:
         rows.append(("Together", f"{sum(counts.values()) / 1e6:.1f} million parameters"))
     about = {"name": str(studio.name), "fingerprint": fingerprint_of(studio), "parts": rows}
     return {**about, "cannot": cannot(studio), "pid": os.getpid()}
+
+
+def meters(studio: Any) -> dict[str, dict[str, Any]]:
+    """Hits and waits so far: of experts and rows that lie elsewhere, and of prompts that began alike."""
+    from dsv4.checkpoint.placement import meters
+
+    found = meters(studio.model.core)
+    seen = studio.prefixes.meter if studio.prefixes is not None else None
+    if seen is not None and seen.asked:
+        found["prefixes"] = {"asked": seen.asked, "reused": seen.reused, "ram": seen.ram, "disk": seen.disk}
+    return found
 
 
 def cannot(studio: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dsv4.checkpoint.placement import Placement
     from dsv4.echo import EchoStudio as EchoStudio
     from dsv4.errors import InputError as InputError
     from dsv4.messages import Message as Message
@@ -33,14 +34,21 @@ _HOME = {
 }
 
 
-def load(name: str | None = None) -> Studio | EchoStudio | OcrModel | RemoteStudio:
+def load(
+    name: str | None = None, *, placement: Placement | None = None
+) -> Studio | EchoStudio | OcrModel | RemoteStudio:
     """The studio called `name`: a shipped model, a folder of weights, or `echo`, which needs neither.
 
     An address such as http://127.0.0.1:8000/v1 gives the studio of that server, as `Studio.connect` does.
     A folder as DeepSeek-OCR is released gives an `OcrModel`, whose one verb is `read`. Without a name, the variable
-    DSV4_MODEL decides, and without that, `nano`. Raises InputError for an unknown name.
+    DSV4_MODEL decides, and without that, `nano`. placement: where the parts of a model of ours lie. Raises InputError
+    for an unknown name, and for a placement of what is not loaded here.
     """
     name = name or os.environ.get("DSV4_MODEL") or "nano"
+    if placement is not None and not placement.usual:
+        from dsv4.checkpoint.placement import check_can_be_placed
+
+        check_can_be_placed(name)
     if name == "echo":
         from dsv4.echo import EchoStudio
 
@@ -55,7 +63,7 @@ def load(name: str | None = None) -> Studio | EchoStudio | OcrModel | RemoteStud
         return OcrModel.from_pretrained(name)
     from dsv4.studio import Studio
 
-    return Studio.load(name)
+    return Studio.load(name, placement=placement)
 
 
 def __getattr__(name: str) -> Any:

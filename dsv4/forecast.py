@@ -34,8 +34,8 @@ def seconds_of(
         for _ in range(4):  # the first is slower, and others may be disturbed
             started = clock()
             head(torch.zeros(1, 3, *SMALL, device=device), torch.ones(1, device=device), *condition)
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            if device.type != "cpu":
+                torch.accelerator.synchronize(device)
             took.append(clock() - started)
     rows = 2 if guidance != 1 else 1
     return min(took) * steps * rows * work_of(head.config, shape) / work_of(head.config, SMALL)

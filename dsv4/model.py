@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsv4._parts import part
 from dsv4.checkpoint.io import load_folder, part_names, read_index, save_folder
+from dsv4.checkpoint.placement import Placement, load_at, place
 from dsv4.engine.generate import Prompt
 from dsv4.errors import InputError, unknown
 
@@ -64,18 +65,23 @@ class Model:
         return cls(tokenizer=tokenizer, core=core, about={"name": size, "size": size}, **built)
 
     @classmethod
-    def load(cls, folder: Path) -> Model:
-        """Read a folder written by `save`, for use; raises InputError when it is not one or not complete."""
+    def load(cls, folder: Path, placement: Placement | None = None) -> Model:
+        """Read a folder written by `save`, for use, with the core's parts where `placement` says.
+
+        Raises InputError when it is not one or not complete, and for what cannot be placed so.
+        """
         from dsv4.tokenizer import Tokenizer
 
         tensors, about = load_folder(folder, part="core")
         size, parts = about.get("size"), part_names(read_index(folder))
         tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
         if (folder / CORE / "config.json").is_file():  # a core that `dsv4 quantize` wrote beside the other parts
-            core = _core_beside(folder / CORE, tokenizer)
+            core = _core_beside(folder / CORE, tokenizer, placement or Placement())
         else:
             core = _fresh_core(tokenizer, size)
             _fill(core, tensors, folder, "core")
+            if placement is not None and not placement.usual:
+                place(core, placement)
 
         def later(name: str) -> Callable[[], Any]:
             def build() -> Any:
@@ -178,12 +184,8 @@ def _fresh_core(tokenizer: Tokenizer, size: str) -> LanguageCore:
     return LanguageCore.from_config(config, canonical_ids=tokenizer.canonical_ids)
 
 
-def _core_beside(folder: Path, tokenizer: Tokenizer) -> LanguageCore:
-    import torch
-
-    from dsv4.checkpoint.pretrained import load_core
-
-    core = load_core(folder, dtype=torch.float32)
+def _core_beside(folder: Path, tokenizer: Tokenizer, placement: Placement) -> LanguageCore:
+    core = load_at(folder, placement)
     if core.config.vocab_size != tokenizer.vocab_size:
         raise InputError(f"{folder} has {core.config.vocab_size} tokens, the tokenizer {tokenizer.vocab_size}")
     return core

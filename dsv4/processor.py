@@ -40,15 +40,15 @@ class Processor:
     ) -> ModelInput:
         """A question with its pictures and repositories, ready for the answer.
 
-        A question without pictures is asked of the last pictures that the conversation showed. A repository is packed
-        into the room that is left, with what the question asks for first.
+        A question without either is asked of the last pictures that the conversation showed, or of the repository where
+        it was shown later. A repository is packed into the room that is left, with what the question asks for first.
         """
         words = one_line(prompt)
         vision = part("vision")
         chosen = vision.get_mode(check_mode(mode))
+        shown = list(shown) or last_shown(history)
         repos = [one for one in shown if isinstance(one, Repo)]
-        seen = [one for one in shown if not isinstance(one, Repo)]
-        pictures = open_pictures(seen) or open_pictures([] if repos else last_shown(history))
+        pictures = open_pictures([one for one in shown if not isinstance(one, Repo)])
         views = tuple(_prepare(vision, picture, chosen) for picture in pictures)
         counts = tuple(view.tokens for view in views)
         context: list[int] = []
@@ -106,10 +106,10 @@ class Processor:
         return ModelInput(token_ids_BT=torch.tensor([ids]), views=views, image_spans=tuple(spans))
 
 
-def last_shown(history: Sequence[Message]) -> list[Image | Document | Video]:
-    """The pictures of the latest message that showed any."""
+def last_shown(history: Sequence[Message]) -> list[Image | Document | Video | Repo]:
+    """What the latest message showed that showed anything."""
     for message in reversed(history):
-        shown = [one for one in message.parts if isinstance(one, Image | Document | Video)]
+        shown = [one for one in message.parts if isinstance(one, Image | Document | Video | Repo)]
         if shown:
             return shown
     return []

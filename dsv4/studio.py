@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image as PilImage
 
+    from dsv4.checkpoint.placement import Placement
     from dsv4.engine.prefix import PrefixCache
     from dsv4.messages import Document, Image, Message, Repo, Video
     from dsv4.model import Model
@@ -62,14 +63,17 @@ class Studio:
         self.prefixes: PrefixCache | None = remembered(model, fingerprint)
 
     @classmethod
-    def load(cls, name: str | PathLike[str] = "nano") -> Studio:
-        """Load a shipped model by name, or a folder that `Model.save` wrote; InputError when it is neither."""
+    def load(cls, name: str | PathLike[str] = "nano", *, placement: Placement | None = None) -> Studio:
+        """Load a shipped model by name, or a folder that `Model.save` wrote; InputError when it is neither.
+
+        placement: where parts of the core lie (`dsv4.checkpoint.placement`).
+        """
         from dsv4.model import Model
 
         folder = asset(str(name)) if str(name) in SHIPPED else Path(name)
         if str(name) not in SHIPPED and not folder.is_dir():
             raise unknown("model", str(name), [*SHIPPED, "echo", "a folder of weights"])
-        model = Model.load(folder)
+        model = Model.load(folder, placement)
         digest = hashlib.sha256((folder / "model.json").read_bytes()).hexdigest()[:16]
         studio = cls(model, name=str(name) if str(name) in SHIPPED else folder.name, fingerprint=digest)
         studio.source = str(name) if str(name) in SHIPPED else str(folder.resolve())

@@ -50,10 +50,12 @@ class Foreign:
         from diffusers.utils import is_accelerate_available
 
         row = preset(name)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        free = torch.cuda.mem_get_info()[0] if device == "cuda" else None
-        planned = plan(row, folder, free)
-        dtype = dtype or (torch.bfloat16 if device == "cuda" else torch.float32)
+        here = torch.accelerator.current_accelerator(check_available=True)
+        device = device or ("cpu" if here is None else here.type)
+        # Memory that is the machine's own is not to be counted as a card's: there everything is simply put.
+        apart = torch.device(device).type not in ("cpu", "mps")
+        planned = plan(row, folder, torch.accelerator.get_memory_info(device)[0] if apart else None)
+        dtype = dtype or (torch.bfloat16 if apart else torch.float32)
         frugal = is_accelerate_available()
         parts = {} if frugal else _read_without_accelerate(diffusers, folder, dtype)
         pipe = getattr(diffusers, row.pipeline).from_pretrained(
@@ -148,19 +150,18 @@ def _place(pipe: Any, way: str, device: str) -> None:
     import torch
     from diffusers.utils import is_accelerate_available
 
-    if device == "cuda" and way != "whole" and not is_accelerate_available():
+    apart = torch.device(device).type not in ("cpu", "mps")
+    if apart and way != "whole" and not is_accelerate_available():
         raise ValueError(f"loading {way} needs one more package: pip install 'dsv4-studio[presets]'")
 
-    if device != "cuda":
+    if not apart or way == "whole":
         pipe.to(device)
-    elif way == "whole":
-        pipe.to("cuda")
     elif way == "layer by layer":
-        pipe.enable_sequential_cpu_offload()
+        pipe.enable_sequential_cpu_offload(device=device)
     else:
         if way == "layers in 8 bits":
             pipe.transformer.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.bfloat16)
-        pipe.enable_model_cpu_offload()
+        pipe.enable_model_cpu_offload(device=device)
 
 
 def _frames(made: Any) -> tuple[np.ndarray, bool]:

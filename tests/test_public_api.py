@@ -25,7 +25,7 @@ VERBS = {
 }
 
 FUNCTIONS = {
-    "dsv4.load": "(name=None)",
+    "dsv4.load": "(name=None, *, placement=None)",
     "dsv4.messages.image": "(source)",
     "dsv4.messages.document": "(source, *, pages=(), turn=0)",
     "dsv4.messages.video": "(source, *, frames=4)",
@@ -79,7 +79,7 @@ def test_both_studios_have_no_other_public_method(studio):
 
 
 def test_the_studio_is_loaded_by_name():
-    assert plain(dsv4.Studio.load) == "(name='nano')"
+    assert plain(dsv4.Studio.load) == "(name='nano', *, placement=None)"
     assert plain(dsv4.Studio.connect) == "(url, *, model=None, key=None)"
 
 

@@ -32,8 +32,9 @@ async def readyz(request: Request) -> JSONResponse:
     keeper = house_of(request).keeper
     ready = keeper.state == "ready" and house_of(request).open
     headers = {} if ready else {"retry-after": "2"}
+    meters = {"meters": keeper.meters} if keeper.meters else {}
     return JSONResponse(
-        {"status": keeper.state, "model": keeper.name}, status_code=200 if ready else 503, headers=headers
+        {"status": keeper.state, "model": keeper.name, **meters}, status_code=200 if ready else 503, headers=headers
     )
 
 
@@ -66,6 +67,9 @@ async def metrics(request: Request) -> PlainTextResponse:
             lines.append(f'dsv4_job_seconds_sum{{kind="{row["kind"]}"}} {row["seconds"]:.3f}')
     (media,) = house.store.rows("SELECT count(*) AS number, coalesce(sum(bytes), 0) AS bytes FROM media")
     lines += [f"dsv4_media_files {media['number']}", f"dsv4_media_bytes {media['bytes']}"]
+    for part, meter in house.keeper.meters.items():
+        home = f'{{home="{meter["home"]}"}}' if "home" in meter else ""
+        lines += [f"dsv4_{part}_{key}{home} {value:.6g}" for key, value in meter.items() if key != "home"]
     lines += [
         f"dsv4_model_ready {int(house.keeper.state == 'ready')}",
         f"dsv4_up_seconds {time.time() - house.started:.0f}",

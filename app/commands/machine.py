@@ -26,10 +26,10 @@ EXTRAS = {"parquet": "pyarrow", "ray": "ray"}  # an extra of ours and the packag
 # What each kind of device cannot do here; every other part is plain torch. Only cpu and cuda have been run by us.
 LACKS = {
     "cpu": "FlexAttention and Triton kernels (plain torch instead); training is slow",
-    "cuda": "nothing known",
-    "mps": "float64 and float8 numbers, pinned host memory, Triton kernels; not run by us",
-    "xpu": "CUDA graphs in training, FlexAttention as used here; not run by us",
-    "npu": "Triton kernels and FlexAttention, and nothing without torch_npu; not run by us",
+    "cuda": "compute from packed weights as they lie (they are opened for each product)",
+    "mps": "float64 and float8 numbers, pinned host memory, Triton kernels, packed weights; not run by us",
+    "xpu": "CUDA graphs in training, FlexAttention as used here, packed weights; not run by us",
+    "npu": "Triton kernels, FlexAttention, packed weights, and nothing without torch_npu; not run by us",
 }
 LEAST_FREE = 500e6  # bytes of disk that results need at least
 
@@ -45,7 +45,7 @@ class Finding:
 
 def doctor(args: argparse.Namespace) -> int:
     """Look at Python, packages, devices, encoder, weights, disk and port; status 1 if something is missing."""
-    findings = [_python(), _packages(), _extras(), _devices(), _encoder(), _weights(), _disk(), _port()]
+    findings = [_python(), _packages(), _extras(), *_devices(), _encoder(), _weights(), _disk(), _port()]
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings]))
     else:
@@ -130,18 +130,21 @@ def _port() -> Finding:
     return Finding(what="port", fine=True, says=f"{host}:{port} is free")
 
 
-def _devices() -> Finding:
+def _devices() -> list[Finding]:
+    """The device that is used here, and what the kinds that are not here could not do."""
     try:
         import torch
     except ImportError as error:
-        return Finding(what="devices", fine=False, says=f"torch does not load: {error}")
+        return [Finding(what="devices", fine=False, says=f"torch does not load: {error}")]
     here = torch.accelerator.current_accelerator(check_available=True)
     kind = "cpu" if here is None else here.type
     says = f"cpu with {torch.get_num_threads()} threads"
     if here is not None:
         says += f", {torch.accelerator.device_count()} x {kind}"
     lacks = LACKS.get(kind, "not known to us: tests have run on cpu and cuda")
-    return Finding(what="devices", fine=True, says=f"{says}; {kind} cannot: {lacks}")
+    others = ". ".join(f"{name} cannot: {words}" for name, words in LACKS.items() if name != kind)
+    return [Finding(what="devices", fine=True, says=f"{says}; {kind} cannot: {lacks}"),
+            Finding(what="elsewhere", fine=True, says=others)]  # fmt: skip
 
 
 def _encoder() -> Finding:

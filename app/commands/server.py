@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dsv4.checkpoint.placement import Placement
+
 from ..settings import resolve
+
+PLACES = ("experts", "memory_mb", "engram", "weights")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -13,10 +17,16 @@ def run(args: argparse.Namespace) -> int:
     given = {
         name: resolve(name, getattr(args, name)).value
         for name in (
-            "host", "port", "model", "models", "weights", "users", "hosts", "root_path", "fetch", "keep_days",
-            "keep_gb",
+            "host", "port", "model", "models", "presets", "users", "hosts", "root_path", "fetch", "keep_days",
+            "keep_gb", *PLACES,
         )  # fmt: skip
     }
+    placement = Placement(
+        experts=given["experts"],
+        memory=given["memory_mb"] * 1_000_000,
+        engram=given["engram"],
+        weights=given["weights"],
+    )
     home = resolve("home", args.home).value
     from .. import server
 
@@ -32,8 +42,9 @@ def run(args: argparse.Namespace) -> int:
         keep_days=given["keep_days"],
         keep_gb=given["keep_gb"],
         models=_listed(given["models"]),
-        weights=Path(given["weights"]) if given["weights"] else None,
+        presets=Path(given["presets"]) if given["presets"] else None,
         root_path=given["root_path"],
+        placement=None if placement.usual else placement,
     )
 
 

@@ -23,7 +23,7 @@ from .kit import FOLLOW, QUIET, acts, chips, complain, lane_of, owner_of, watch,
 
 EXAMPLES = ("What is a heron?", "What is in this picture?", "What is the opposite of heavy?", "/svg red heart icon",
             "/image a rocket above a red apple", "/video a soccer ball bouncing")  # fmt: skip
-TAKES = [*PICTURE_SUFFIXES, ".pdf", ".mp4", ".webm", ".mov", ".mkv"]
+TAKES = [*PICTURE_SUFFIXES, ".pdf", ".mp4", ".webm", ".mov", ".mkv", ".zip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +131,8 @@ class _Room:
             if text.split(" ")[0] == "/read" and len(shown) > 1:
                 raise InputError(f"/read reads one file at a time, not {len(shown)}")
             if not text and shown:
-                text = "What is in this picture?"
+                zips = [one for one in shown if house.media.get(one, owner).path.suffix == ".zip"]
+                text = "What does this repository do?" if zips else "What is in this picture?"
             with house.store.change():  # a conversation whose first message is refused is not begun
                 kept = kept or house.talks.begin(owner)
                 house.say(kept, owner, text, shown, parent=parent, lane=lane_of(request), mode=mode, model=model)

@@ -32,6 +32,8 @@ def choices(paths: Sequence[str]) -> list[tuple[str, str]]:
 def cost_line(paths: Sequence[str], mode: str) -> str:
     """One sentence: what these pictures cost in this mode."""
     sizes = picture_sizes(paths)
+    if paths and all(Path(path).suffix.lower() == ".zip" for path in paths):
+        return "A repository takes the room that the question leaves; what it asks for comes first, and in full."
     if not sizes:
         lost = " None of the files can be read as a picture." if paths else ""
         return f"The cost of a picture in tokens is shown here before you send it.{lost}"
@@ -58,6 +60,8 @@ def picture_sizes(paths: Sequence[str]) -> list[tuple[int, int]]:
         suffix = Path(path).suffix.lower()
         if suffix == ".svg":
             sizes.append((DRAWN_SIDE, DRAWN_SIDE))
+        elif suffix == ".zip":
+            continue  # read as a repository, not as pictures
         elif suffix in MEASURED:
             sizes += _measured(path)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -79,6 +80,7 @@ def describe(house: House, owner: str | None = None) -> str:
     rows = [("Fingerprint", f"`{facts['fingerprint']}`"), *facts["parts"]]
     if not facts["parts"]:
         rows.append(("Weights", "none: echo repeats what it is asked, to try the page"))
+    rows += _meters(keeper.meters)
     rows += [("Loaded in", f"{facts['seconds']:.1f} seconds"), ("Process", str(facts["pid"]))]
     table = "\n".join(f"| {key} | {text} |" for key, text in rows)
     loaded = f"## What is loaded\n| Model | {escape(facts['name'])} |\n|---|---|\n{table}"
@@ -90,13 +92,30 @@ def _choices(house: House) -> str:
     """The other models that can be chosen, and how to have more."""
     others = house.shelf.others.values()
     if not others:
-        return "\n\nMore to choose from: start with `--models NAME,FOLDER` or, for real weights, `--weights DIR`."
+        return "\n\nMore to choose from: start with `--models NAME,FOLDER` or, for real weights, `--presets DIR`."
     lines = ["\n\n## What else can be chosen", "| model | what it is | makes | now |", "|---|---|---|---|"]
     for one in others:
         now = "loaded once, at hand" if one.name in house.keeper.others else "loads when first asked"
         makes = ", ".join(one.kinds) or "what its parts allow"
         lines.append(f"| {escape(one.name)} | {escape(one.about)} | {makes} | {now} |")
     return "\n".join(lines)
+
+
+def _meters(found: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """Where parts lie that are not with the others, how often they were at hand, and what waiting for them took."""
+    rows = []
+    if (experts := found.get("experts")) is not None:
+        share = 100 * experts["hits"] / max(1, experts["used"])
+        told = f"{experts['home']}; {share:.0f} % of {experts['used']:,} uses were at hand, "
+        rows.append(("Experts", f"{told}{experts['bytes_fetched'] / 1e6:,.0f} MB fetched, "
+                                f"{experts['waited']:.2f} s waited"))  # fmt: skip
+    if (engram := found.get("engram")) is not None:
+        told = f"{engram['home']}; {engram['rows']:,} rows, {engram['bytes_fetched'] / 1e6:,.1f} MB fetched ahead, "
+        rows.append(("Engram", f"{told}{engram['waited']:.3f} s waited"))
+    if (prefixes := found.get("prefixes")) is not None:
+        share = 100 * prefixes["reused"] / max(1, prefixes["asked"])
+        rows.append(("Prompts that began alike", f"{share:.0f} % of {prefixes['asked']:,} tokens were not read again"))
+    return rows
 
 
 def meter(house: House, owner: str) -> str:

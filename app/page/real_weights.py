@@ -17,7 +17,7 @@ from .kit import QUIET, complain, lane_of, number, owner_of, whole
 
 NOT_HERE = (
     "None of them is here: they are gigabytes each and come from their makers, not with this studio. Fetch one "
-    "with the command below it, then start the studio with <code>--weights FOLDER</code>."
+    "with the command below it, then start the studio with <code>--presets FOLDER</code>."
 )
 
 

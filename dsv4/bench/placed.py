@@ -21,6 +21,7 @@ from dsv4.errors import InputError
 
 PIECE = 8 << 20
 WARM_UP = 4
+GROUP = 64  # columns a scale, where weights are packed: the most that divides all, as `dsv4 quantize` chooses
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,8 +137,11 @@ def peak_bytes() -> int:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def write_model(folder: Path, *, layers: int, small: bool = False, seed: int = 0) -> int:
-    """A random model in the shape of DeepSeek-V2-Lite with fewer layers and words, in bfloat16; bytes of weights."""
+def write_model(folder: Path, *, layers: int, small: bool = False, seed: int = 0, bits: int | None = None) -> int:
+    """A random model in the shape of DeepSeek-V2-Lite with fewer layers and words; bytes of weights.
+
+    bits: projections and experts are codes of so many, packed as `dsv4 quantize` does; bfloat16 without.
+    """
     import torch
 
     from dsv4.checkpoint.names import recipe
@@ -163,11 +167,30 @@ def write_model(folder: Path, *, layers: int, small: bool = False, seed: int = 0
             for parts in plan.rows:
                 for part in parts:
                     shape = [rows[0] // len(parts), *rows[1:]]
-                    yield part, _random(shape, noise, generator)
+                    yield from _stored(name, part, _random(shape, noise, generator), bits)
 
     written = write_shards(folder, tensors(), shard_bytes=1_000_000_000)
     _write_config(folder, config, "deepseek_v2", torch.bfloat16)
     return written
+
+
+def _stored(name: str, part: str, tensor, bits: int | None):
+    """A tensor under its name, or random codes of its shape and size with scales, under theirs."""
+    import torch
+
+    from dsv4.checkpoint.shards import PACKED
+
+    rows, columns = tensor.shape if tensor.ndim == 2 else (0, 1)
+    kept = not rows or name.startswith(("embedding", "head")) or "router" in name
+    if bits is None or kept or columns % GROUP:
+        yield part, tensor
+        return
+    words = tensor.view(torch.int32).flatten()[: rows * columns * bits // 32].clone()
+    words ^= words << 7  # exponents of bfloat16 are much alike, and codes must not be
+    spread = 2 ** (bits - 1) / 3**0.5  # of codes drawn evenly
+    scales = torch.full((rows, columns // GROUP), columns**-0.5 / spread).bfloat16()
+    yield from zip((part + end for end in PACKED), (words.view(rows, -1), scales, torch.tensor(tensor.shape)),
+                   strict=True)  # fmt: skip
 
 
 def _random(shape: list[int], noise, generator):

@@ -13,16 +13,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dsv4.checkpoint import packed as packing
 from dsv4.checkpoint.mapped import MappedFolder, MappedStore, Pages, Range
+from dsv4.checkpoint.packed import STACKS
 from dsv4.checkpoint.pretrained import ALWAYS_WIDE, Folder, _empty, _put
+from dsv4.checkpoint.shards import PACKED
 from dsv4.core.block import Block
+from dsv4.core.memory import MemoryTable
 from dsv4.core.model import LanguageCore
 from dsv4.core.moe import Experts
-from dsv4.core.placed import HostStore, HotCache, Matrices, PlacedExperts, PlaceMeter
+from dsv4.core.placed import HostStore, HotCache, Matrices, Matrix, PlacedExperts, PlaceMeter, nbytes
 from dsv4.errors import InputError, unknown
+from dsv4.ops.packed import PackedMatrix
 
 HOMES = ("host", "mapped")
-STACKS = ("experts.experts_in", "experts.experts_out")
 TABLES = ("embedding.weight", "engram.table.weight")  # looked up, so they may stay in their file
 SLACK = 96 << 20  # bytes for activations and the cache
 
@@ -48,38 +52,37 @@ class Placed:
 
 
 def load_placed(
-    folder: Path | str, *, experts: str = "mapped", memory: int, device: torch.device | str = "cpu"
+    folder: Path | str,
+    *,
+    experts: str = "mapped",
+    memory: int,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
 ) -> Placed:
     """Load a checkpoint with its experts placed.
 
     experts: `mapped` (views of the files, pages let go beyond the budget), or `host` (in host memory, the lately used
     ones also on `device`). memory: bytes; for `mapped` all that this process may take, what it has now included; for
-    `host` those of the device's hot cache. InputError where the rest of the model and two experts do not fit.
+    `host` those of the device's hot cache. dtype: of what is computed, by default that of the folder's embedding; it
+    counts only where experts are packed, others being read as they lie. InputError where the rest of the model and two
+    experts do not fit.
     """
     if experts not in HOMES:
         raise unknown("home for experts", experts, HOMES)
     source, device = Folder(folder), torch.device(device)
-    if source.shards.packed:
-        raise InputError(f"{folder} holds packed weights, which must be opened; place the model that they were made of")
     core = _empty(source.config, source.canonical_ids())
     mapped = MappedFolder(Path(folder))
-    shapes = {name: tuple(tensor.shape) for name, tensor in core.state_dict().items()}
-    dtype = mapped.tensor(source.names[source._plan("embedding.weight").rows[0][0]]).dtype
-    for name, shape in shapes.items():
-        if name.endswith(STACKS):
-            continue
-        plan = source._plan(name)
-        if experts == "mapped" and name.endswith(TABLES) and not plan.stacked and len(plan.rows[0]) == 1:
-            _put(core, name, mapped.tensor(source.names[plan.rows[0][0]]))
-            continue
-        tensor = _plain(source, mapped, name, shape)
-        if tensor.is_floating_point():
-            tensor = tensor.to(torch.float32 if any(part in name for part in ALWAYS_WIDE) else dtype)
-        _put(core, name, tensor.clone().to(device))
-        mapped.let_go()
+    stored = mapped.tensor(source.names[source.plan("embedding.weight").rows[0][0]]).dtype
+    dtype = dtype if dtype is not None and source.shards.packed else stored
+    _put_resident(core, source, mapped, dtype=dtype, device=device, tables=experts == "mapped")
     core.canonical_ids = core.canonical_ids.to(device)
     core.steps_quickly = False
-    least = 2 * _expert_bytes(core, dtype)
+    views = {
+        layer: _views(source, mapped, layer)
+        for layer, block in enumerate(core.blocks)
+        if isinstance(block, Block) and isinstance(block.experts, Experts)
+    }
+    least = 2 * max((nbytes(one) for matrices, _ in views.values() for one in matrices), default=0)
     room = memory if experts == "host" else memory - _resident_now() - SLACK
     if room < least:
         raise InputError(
@@ -87,23 +90,66 @@ def load_placed(
             f"{least / 1e9:.3g} GB. Allow {(memory + least - room) / 1e9:.3g} GB"
         )
     held: HotCache | Pages = HotCache(room) if experts == "host" else Pages(room)
-    for layer, block in enumerate(core.blocks):
-        if isinstance(block, Block) and isinstance(block.experts, Experts):
-            matrices, ranges = _views(source, mapped, layer)
-            if isinstance(held, HotCache):
-                store = HostStore(layer, [_own(one) for one in matrices], device, held)
-            else:
-                store = MappedStore(layer, matrices, ranges, held)
-            block.experts = PlacedExperts(block.experts, store)
+    for layer, (matrices, ranges) in views.items():
+        if isinstance(held, HotCache):
+            store = HostStore(layer, [_own(one) for one in matrices], device, held)
+        else:
+            store = MappedStore(layer, matrices, ranges, held)
+        core.blocks[layer].experts = PlacedExperts(core.blocks[layer].experts, store)
     core.eval().requires_grad_(False)
     return Placed(core=core, home=experts, room=room, meter=held.meter)
 
 
+def _put_resident(
+    core: LanguageCore, source: Folder, mapped: MappedFolder, *, dtype: torch.dtype, device: torch.device, tables: bool
+) -> None:
+    """Everything but routed experts; packed weights stay packed, and `tables` stay in their files where they can."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in core.state_dict().items()}
+    stays = packing.can_stay(core, source, shapes)
+    for name, shape in shapes.items():
+        if name.endswith(STACKS):
+            continue
+        if name in stays:
+            packing.put(core, source, name, shape, device)
+            continue
+        plan = source.plan(name)
+        stored = source.names[plan.rows[0][0]]
+        if tables and name.endswith(TABLES) and len(plan.rows[0]) == 1 and stored not in source.shards.packed:
+            view = mapped.tensor(stored)
+            if view.dtype == dtype or name.endswith(TABLES[1]):
+                _put(core, name, view)
+                _tell(core, name)
+                continue
+        tensor = _plain(source, mapped, name, shape)
+        if tensor.is_floating_point():
+            tensor = tensor.to(torch.float32 if any(part in name for part in ALWAYS_WIDE) else dtype)
+        _put(core, name, tensor.clone().to(device))
+        mapped.let_go()
+
+
+def _tell(core: LanguageCore, name: str) -> None:
+    """Let a memory table know that its rows lie in a file, so that they are fetched ahead."""
+    module = core.get_submodule(name.rpartition(".")[0])
+    if isinstance(module, MemoryTable):
+        module.home = "mapped"
+
+
+def put_on_host(core: LanguageCore, room: int) -> None:
+    """Experts of a core in memory into host memory, the lately used ones also where it computes, in `room` bytes."""
+    device, hot = core.embedding.weight.device, HotCache(room)
+    for layer, block in enumerate(core.blocks):
+        if isinstance(block, Block) and isinstance(block.experts, Experts):
+            both_E2FW, last_EWF = block.experts.experts_in.detach().cpu(), block.experts.experts_out.detach().cpu()
+            stacks = [(*both.chunk(2), last) for both, last in zip(both_E2FW, last_EWF, strict=True)]
+            block.experts = PlacedExperts(block.experts, HostStore(layer, stacks, device, hot))
+    core.steps_quickly = False
+
+
 def _plain(source: Folder, mapped: MappedFolder, name: str, shape: tuple[int, ...]) -> Tensor:
     """A tensor as it is stored; through the opener where it is coded, or made of stacks."""
-    plan = source._plan(name)
+    plan = source.plan(name)
     parts = [source.names[part] for part in plan.rows[0]]
-    if plan.stacked or any(part in source.shards._scales for part in parts):
+    if plan.stacked or any(part in source.shards.packed or part in source.shards._scales for part in parts):
         return source.tensor(name, shape)
     views = [mapped.tensor(part) for part in parts]
     return (views[0] if len(views) == 1 else torch.cat(views)).reshape(shape)
@@ -116,31 +162,43 @@ def _own(matrices: Matrices) -> Matrices:
 
 def _views(source: Folder, mapped: MappedFolder, layer: int) -> tuple[list[Matrices], list[list[Range]]]:
     """Every expert's gate, up and down as views, and the bytes that they lie in."""
-    first, last = (source._plan(f"blocks.{layer}.{stack}") for stack in STACKS)
+    first, last = (source.plan(f"blocks.{layer}.{stack}") for stack in STACKS)
     count = source.config.experts.count
     matrices: list[Matrices] = []
     ranges: list[list[Range]] = []
     for expert in range(count):
         rows = [_rows(source, mapped, plan.rows, plan.stacked, expert) for plan in (first, last)]
-        parts: list[Tensor] = [tensor for tensors, _ in rows for tensor in tensors]
-        gate, up = parts[:2] if len(parts) == 3 else parts[0].chunk(2)
+        parts: list[Matrix] = [one for found, _ in rows for one in found]
+        whole = parts[0]
+        gate, up = (
+            parts[:2] if len(parts) == 3 else whole.halves() if isinstance(whole, PackedMatrix) else whole.chunk(2)
+        )
         matrices.append((gate, up, parts[-1]))
         ranges.append([one for _, places in rows for one in places])
     return matrices, ranges
 
 
+def _halves(both: Matrix) -> Sequence[Matrix]:
+    return both.halves() if isinstance(both, PackedMatrix) else both.chunk(2)
+
+
 def _rows(
     source: Folder, mapped: MappedFolder, rows: Sequence[tuple[str, ...]], stacked: bool, expert: int
-) -> tuple[list[Tensor], list[Range]]:
-    if stacked:
-        names = [source.names[part] for part in rows[expert]]
-        return [mapped.tensor(name) for name in names], [mapped.range(name) for name in names]
-    name = source.names[rows[0][0]]
-    return [mapped.tensor(name)[expert]], [mapped.range(name, expert)]
-
-
-def _expert_bytes(core: LanguageCore, dtype: torch.dtype) -> int:
-    return 3 * core.config.experts.inner * core.config.hidden * dtype.itemsize
+) -> tuple[list[Matrix], list[Range]]:
+    if not stacked:
+        name = source.names[rows[0][0]]
+        return [mapped.tensor(name)[expert]], [mapped.range(name, expert)]
+    found: list[Matrix] = []
+    places: list[Range] = []
+    for name in (source.names[part] for part in rows[expert]):
+        if name in source.shards.packed:
+            words, scales = (name + part for part in PACKED[:2])
+            found.append(PackedMatrix(mapped.tensor(words), mapped.tensor(scales), source.shards.shape(name)[-1]))
+            places += [mapped.range(words), mapped.range(scales)]
+        else:
+            found.append(mapped.tensor(name))
+            places.append(mapped.range(name))
+    return found, places
 
 
 def _resident_now() -> int:

@@ -54,26 +54,31 @@ class Folder:
                 raise InputError(f"{folder} holds no layer that guesses a further token (MTP)")
             self.config = replace(self.config, draft=1)
 
-    def tensors(self, shapes: dict[str, tuple[int, ...]], *, packed: bool = False) -> Iterator[tuple[str, Tensor]]:
+    def tensors(
+        self, shapes: dict[str, tuple[int, ...]], *, packed: bool = False, without: frozenset[str] = frozenset()
+    ) -> Iterator[tuple[str, Tensor]]:
         """Our tensors by name, each read when it is asked for; InputError for names or shapes that do not fit.
 
-        With `packed`, rows of memory that are stored in FP8 come as bytes: codes, then scales.
+        With `packed`, rows of memory that are stored in FP8 come as bytes: codes, then scales. without: names that
+        must be there but are not read.
         """
-        plans = {name: self._plan(name) for name in shapes}
+        plans = {name: self.plan(name) for name in shapes}
         self._check(plans)
         for name, plan in plans.items():
+            if name in without:
+                continue
             rows = self._packed_rows(name, plan, shapes[name]) if packed else None
             yield name, self._made(name, plan, shapes[name]) if rows is None else rows
 
     def tensor(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """One of our tensors."""
-        return self._made(name, self._plan(name), shape)
+        return self._made(name, self.plan(name), shape)
 
     def expert(self, name: str, number: int) -> Tensor:
         """One expert's part of the stack `name`; the others are not read."""
         import torch
 
-        plan = self._plan(name)
+        plan = self.plan(name)
         if not plan.stacked:
             return self.shards.row(self.names[plan.rows[0][0]], number)
         read = [self.shards.read(self.names[part]) for part in plan.rows[number]]
@@ -108,7 +113,8 @@ class Folder:
             raise InputError(f"{self.folder}: {source} has {bytes_RY.shape[0]} rows, the hashes need {shape[0]}")
         return bytes_RY
 
-    def _plan(self, name: str) -> Recipe:
+    def plan(self, name: str) -> Recipe:
+        """Which tensors of the folder make one of ours."""
         if self.kind == "dsv4":
             apart = f"{name}.0" in self.names and name not in self.names  # quantised experts are stored one by one
             each = tuple((f"{name}.{expert}",) for expert in range(self.config.experts.count))
@@ -155,26 +161,36 @@ def load_core(
     device: torch.device | str = "cpu",
     draft: bool = False,
     layers: int | None = None,
+    packed: bool = False,
 ) -> LanguageCore:
     """The language core that a folder holds, for use. InputError says what does not fit.
 
     dtype: of the weights; by default that of the folder's config, float32 without one. draft: also load the layer that
-    guesses a further token, where there is one. layers: load so many leading layers alone. Memory that is stored in
-    FP8 stays so.
+    guesses a further token, where there is one. layers: load so many leading layers alone. packed: weights that
+    `dsv4 quantize` packed stay so in memory and are computed from there. Memory that is stored in FP8 stays so.
     """
     import torch
+
+    from dsv4.checkpoint import packed as packing
 
     source = Folder(folder, draft=draft, layers=layers)
     dtype = dtype or _stored_dtype(source.given)
     core = _empty(source.config, source.canonical_ids())
     state = core.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    for name, tensor in source.tensors(shapes, packed=True):
+    stays = packing.can_stay(core, source, shapes) if packed else frozenset()
+    for name, tensor in source.tensors(shapes, packed=True, without=stays):
         if tensor.is_floating_point():
             tensor = tensor.to(torch.float32 if any(part in name for part in ALWAYS_WIDE) else dtype)
         elif not name.endswith(TABLE):
             tensor = tensor.long()
         _put(core, name, tensor.to(device))
+    for name in sorted(stays):
+        if name.endswith(packing.STACKS[0]):
+            packing.put_experts(core, source, int(name.split(".")[1]), device)
+        elif not name.endswith(packing.STACKS[1]):
+            packing.put(core, source, name, shapes[name], device)
+    core.steps_quickly = core.steps_quickly and not stays
     core.canonical_ids = core.canonical_ids.to(device)
     return core.eval().requires_grad_(False)
 
@@ -182,6 +198,9 @@ def load_core(
 def save_core(core: LanguageCore, folder: Path | str, *, shard_bytes: int = SHARD_BYTES) -> int:
     """Write a core in the names of the family that it belongs to (ours where it is none); returns bytes of weights."""
     kind = family(core.config)
+    missing = sorted(set(_empty(core.config, None).state_dict()) - set(core.state_dict()))
+    if missing:
+        raise InputError(f"{_some(missing)} lie packed or elsewhere; copy the folder that this core was loaded from")
     tensors = _renamed(core.state_dict().items(), core.config, kind)
     written = write_shards(Path(folder), _with_ids(tensors, core, kind), shard_bytes=shard_bytes)
     _write_config(Path(folder), core.config, kind, core.embedding.weight.dtype)

@@ -123,4 +123,4 @@ def prefetch(module: Engram | FusedEngram, shifts: list[Tensor], frame: Frame) -
 def fetched(module: Engram | FusedEngram, rows_BTR: Tensor, frame: Frame) -> Tensor:
     """Rows [B, T, R, D], those under way if there are any."""
     coming = frame.coming.pop(module.layer, None) if frame.coming else None
-    return module.table(rows_BTR) if coming is None else coming.result()
+    return module.table(rows_BTR) if coming is None else module.table.arrived(coming)

@@ -88,7 +88,9 @@ class LatentAttention(EntryAttention):
 
     def _project(self, out_BTHL: Tensor) -> Tensor:
         _, values_HVL = self._weights()
-        out_HNV = out_BTHL.flatten(0, 1).transpose(0, 1) @ values_HVL.mT
+        out_HNL = out_BTHL.flatten(0, 1).transpose(0, 1)
+        # One row at a time is what batched kernels are slow at from the left, and quick from the right.
+        out_HNV = (values_HVL @ out_HNL.mT).mT if out_HNL.shape[1] == 1 else out_HNL @ values_HVL.mT
         return self.out(out_HNV.transpose(0, 1).flatten(1).unflatten(0, out_BTHL.shape[:2]))
 
     def _unfolded(self, q_BTHX: Tensor, source: Readable, frame: Frame) -> Tensor:

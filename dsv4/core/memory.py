@@ -8,8 +8,12 @@ token reads is known from ids alone, so rows that lie elsewhere are fetched whil
 
 from __future__ import annotations
 
+import mmap
+import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,11 +28,26 @@ HOMES = ("device", "host", "mapped")
 ROWS = ("plain", "fp8")
 TILE = 32  # numbers of a row that share a scale
 PACK_ROWS = 65_536  # at a time
+TOGETHER, HELPERS = 64, 8  # rows of a file that one thread reads, and threads for more
 
 
 def row_form(width: int) -> RowFormat:
     """How a row of `width` numbers lies in FP8."""
     return RowFormat(plain=width, rotated=0, tile=TILE, wide_scales=False)
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(HELPERS, thread_name_prefix="engram-rows")
+
+
+@dataclass(kw_only=True)
+class RowMeter:
+    """What rows that lie elsewhere have cost so far: how many were fetched, and how long the forward pass waited."""
+
+    rows: int = 0
+    bytes: int = 0
+    waited: float = 0.0  # seconds
 
 
 @cache
@@ -48,6 +67,8 @@ class MemoryTable(nn.Module):
         self.weight = nn.Parameter(torch.randn(rows, width) * 0.02)
         self.home = "device"
         self.form = row_form(width)
+        self.meter = RowMeter()
+        self._map: mmap.mmap | None = None
 
     @property
     def packed(self) -> bool:
@@ -57,7 +78,7 @@ class MemoryTable(nn.Module):
     @property
     def away(self) -> bool:
         """Whether rows may take a while to come: from a file, or from host memory to another device."""
-        return self.home == "mapped" or (self.home == "host" and torch.cuda.is_available())
+        return self.home == "mapped" or (self.home == "host" and torch.accelerator.is_available())
 
     def forward(self, rows_BTR: Tensor) -> Tensor:
         """Rows [B, T, R, D] on the device of the indices; those in FP8 come as bfloat16, which holds them exactly."""
@@ -68,6 +89,8 @@ class MemoryTable(nn.Module):
 
     def start(self, rows_BTR: Tensor) -> Future[Tensor]:
         """Begin to fetch these rows; the result is what `forward` gives. The caller goes on meanwhile."""
+        self.meter.rows += rows_BTR.numel()
+        self.meter.bytes += rows_BTR.numel() * self.weight.shape[1] * self.weight.element_size()
         if rows_BTR.device == self.weight.device:
             return _reader().submit(self._read, rows_BTR)
         # Copied to the host here, where the ids are at hand, so that the thread waits for nothing on the device.
@@ -75,8 +98,19 @@ class MemoryTable(nn.Module):
         reads = torch.cuda.current_stream(device) if device.type == "cuda" else None
         return _reader().submit(self._send, rows_BTR.to(self.weight.device), device, reads)
 
+    def arrived(self, coming: Future[Tensor]) -> Tensor:
+        """What `start` began, waiting for what is not here yet."""
+        begun = time.perf_counter()
+        found = coming.result()
+        self.meter.waited += time.perf_counter() - begun
+        return found
+
     @torch.no_grad()
     def _read(self, rows_BTR: Tensor) -> Tensor:
+        if self.home == "mapped" and rows_BTR.numel() > TOGETHER:
+            # A disk answers many at once: touch one number of each row from several threads, then read them.
+            parts = rows_BTR.flatten().chunk(HELPERS)
+            list(_helpers().map(lambda rows_R: F.embedding(rows_R, self.weight[:, :1]), parts))
         return self(rows_BTR)
 
     @torch.no_grad()
@@ -116,24 +150,35 @@ class MemoryTable(nn.Module):
         if home == "mapped":
             if file is None:
                 raise ValueError("memory-mapped rows need a folder to lie in: place_memory('mapped', folder=...)")
-            data = _mapped(data, file)
+            data, self._map = _mapped(data, file)
         else:
             data = data.to(device if home == "device" else "cpu")
             # What was mapped must become memory of its own, or it would keep hanging on the file.
             data = data.clone() if self.home == "mapped" else data
+            self._map = None
         self.weight = nn.Parameter(data, requires_grad=self.weight.requires_grad and home != "mapped")
         self.home = home
+
+    def let_go(self) -> None:
+        """Forget the pages that were read so far, where the system knows how; the rows stay in their file."""
+        if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> MemoryTable:
         # `model.to(device)` must not fetch rows that were placed elsewhere on purpose.
         return super()._apply(fn, *args, **kwargs) if self.home == "device" else self
 
 
-def _mapped(data_RD: Tensor, file: Path) -> Tensor:
+def _mapped(data_RD: Tensor, file: Path) -> tuple[Tensor, mmap.mmap]:
     data_RD = data_RD.cpu().contiguous()
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_suffix(".part")
     data_RD.view(torch.uint8).numpy().tofile(beside)
     beside.replace(file)
-    flat = torch.from_file(str(file), shared=False, size=data_RD.numel(), dtype=data_RD.dtype)
-    return flat.view(data_RD.shape)
+    with file.open("rb") as opened:
+        mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+    if hasattr(mmap, "MADV_RANDOM"):
+        mapped.madvise(mmap.MADV_RANDOM)  # rows lie anywhere, so what stands beside them is not wanted
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that the buffer is read only, which is the point
+        return torch.frombuffer(mapped, dtype=data_RD.dtype).view(data_RD.shape), mapped

@@ -105,9 +105,10 @@ class LanguageCore(nn.Module):
         device: torch.device | str = "cpu",
         draft: bool = False,
         layers: int | None = None,
+        packed: bool = False,
     ) -> LanguageCore:
         """The core in a folder that transformers, DeepSeek or `save_pretrained` wrote; see `checkpoint.pretrained`."""
-        return _checkpoints().load_core(folder, dtype=dtype, device=device, draft=draft, layers=layers)
+        return _checkpoints().load_core(folder, dtype=dtype, device=device, draft=draft, layers=layers, packed=packed)
 
     def save_pretrained(self, folder: Path | str) -> int:
         """Write config.json and safetensors in the names of the released family, ours where it is none."""

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from dsv4.core.moe import Experts, gated
 from dsv4.ops.linear import linear
+from dsv4.ops.packed import PackedMatrix
 
-Matrices = tuple[Tensor, Tensor, Tensor]  # gate [F, W], up [F, W], down [W, F]
+Matrix = Tensor | PackedMatrix
+Matrices = tuple[Matrix, Matrix, Matrix]  # gate [F, W], up [F, W], down [W, F]
 
 
 @dataclass(kw_only=True)
@@ -67,22 +69,47 @@ class PlacedExperts(nn.Module):
         gate, up = self.shared_in(x_BTW).chunk(2, -1)
         out_NW = self.shared_out(gated(gate, up, self.limit)).flatten(0, 1)
         x_NW, weights_NE, chosen_NE = x_BTW.flatten(0, 1), weights_BTE.flatten(0, 1), chosen_BTE.flatten(0, 1)
-        for expert in wanted:
-            gate_FW, up_FW, down_WF = self.store.get(expert)
-            rows = chosen_NE[:, expert].nonzero()[:, 0]
-            x_RW = x_NW if len(rows) == len(x_NW) else x_NW[rows]
-            part_RW = linear(gated(linear(x_RW, gate_FW), linear(x_RW, up_FW), self.limit), down_WF)
-            out_NW = out_NW.index_add(0, rows, part_RW * weights_NE[rows, expert, None].to(part_RW.dtype))
+        if len(x_NW) == 1:
+            out_NW = self._one(x_NW, weights_NE[0].tolist(), wanted, out_NW)
+        else:
+            for expert in wanted:
+                rows = chosen_NE[:, expert].nonzero()[:, 0]
+                part_RW = self._unit(x_NW if len(rows) == len(x_NW) else x_NW[rows], expert)
+                out_NW = out_NW.index_add(0, rows, part_RW * weights_NE[rows, expert, None].to(part_RW.dtype))
         load_BE = chosen_BTE.to(shares_BTE.dtype).sum(1)
         often_BE = load_BE * (self.count / (x_BTW.shape[1] * self.router.chosen))
         return out_NW.view_as(x_BTW), load_BE.sum(0), (often_BE * shares_BTE.mean(1)).sum(-1).mean()
+
+    def _one(self, x_1W: Tensor, weights: list[float], wanted: Sequence[int], out_1W: Tensor) -> Tensor:
+        """The same for a single token, whose experts need no sorting."""
+        for expert in wanted:
+            out_1W = torch.add(out_1W, self._unit(x_1W, expert), alpha=weights[expert])
+        return out_1W
+
+    def _unit(self, x_RW: Tensor, expert: int) -> Tensor:
+        gate_FW, up_FW, down_WF = self.store.get(expert)
+        return linear(gated(linear(x_RW, gate_FW), linear(x_RW, up_FW), self.limit), down_WF)
+
+
+class HereStore:
+    """Experts that lie where they are computed, packed."""
+
+    def __init__(self, experts: Sequence[Matrices]) -> None:
+        self.experts, self.meter = experts, PlaceMeter()
+
+    def want(self, experts: Sequence[int]) -> None:
+        """Nothing to fetch."""
+
+    def get(self, expert: int) -> Matrices:
+        """The three matrices."""
+        return self.experts[expert]
 
 
 class HostStore:
     """Experts in host memory, the lately used ones also on the device, within a budget that layers may share."""
 
     def __init__(self, layer: int, experts: Sequence[Matrices], device: torch.device, hot: HotCache) -> None:
-        pin = device.type == "cuda"
+        pin = device.type not in ("cpu", "mps")  # mps computes in the machine's own memory
         self.experts = [tuple(one.pin_memory() if pin else one for one in three) for three in experts]
         self.layer, self.device, self.hot, self.meter = layer, device, hot, hot.meter
 
@@ -134,4 +161,4 @@ class HotCache:
 
 def nbytes(matrices: Matrices) -> int:
     """Bytes of the three."""
-    return sum(one.numel() * one.element_size() for one in matrices)
+    return sum(one.nbytes for one in matrices)

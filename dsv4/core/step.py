@@ -189,7 +189,7 @@ def engram_step(module: Engram, x_NW: Tensor, memory: list[int], frame: Frame) -
             is_open.append(0.0 if closed else 1.0)
             offset += size
     coming = frame.coming.pop(module.layer, None)
-    found = module.table(torch.tensor(rows)) if coming is None else coming.result()[0, 0]
+    found = module.table(torch.tensor(rows)) if coming is None else module.table.arrived(coming)[0, 0]
     read_RD = found.to(x_NW.dtype)
     if closed:
         read_RD = read_RD * torch.tensor(is_open, dtype=x_NW.dtype)[:, None]

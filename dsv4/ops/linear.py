@@ -9,9 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dsv4.ops.packed import PackedMatrix
 
-def linear(x_NI: Tensor, weight_OI: Tensor) -> Tensor:
+
+def linear(x_NI: Tensor, weight_OI: Tensor | PackedMatrix) -> Tensor:
     """x · weightᵀ: [N, O]. One row of bfloat16 goes through the matrix-vector product, which is quicker there."""
+    if isinstance(weight_OI, PackedMatrix):
+        return weight_OI.times(x_NI)
     if (
         x_NI.dtype == weight_OI.dtype == torch.bfloat16
         and x_NI.numel() == x_NI.shape[-1]

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dsv4.ops.packed import open_words
+
 BITS = (4, 8)
 SHRINKS = tuple(1 - step / 20 for step in range(10))  # how far a clip search lowers the peak of a group
 
@@ -103,16 +105,6 @@ def pack_words(codes_NK: Tensor, bits: int) -> Tensor:
     return words
 
 
-def unpack_words(words_NX: Tensor, bits: int, columns: int) -> Tensor:
-    """Undo `pack_words`: int8 [N, columns]."""
-    each = 32 // bits
-    codes = torch.empty(*words_NX.shape[:-1], words_NX.shape[-1] * each, dtype=torch.int8)
-    mask = 2**bits - 1
-    for place in range(each):
-        codes[..., place::each] = (((words_NX >> (bits * place)) & mask) - 2 ** (bits - 1)).to(torch.int8)
-    return codes[..., :columns]
-
-
 def packed_bits(words: int, columns: int) -> int:
     """Bits a code of rows of `columns` codes in so many words; ValueError when none fits."""
     for bits in BITS:
@@ -128,7 +120,7 @@ def open_packed(words_NX: Tensor, scales_NG: Tensor, shape: tuple[int, ...]) -> 
         raise ValueError(f"{scales_NG.shape[-1]} scales a row do not divide {columns} columns")
     bits = packed_bits(words_NX.shape[-1], columns)
     grid = Grid(bits=bits, group=columns // scales_NG.shape[-1])
-    opened = grid.open(unpack_words(words_NX, bits, columns), scales_NG)
+    opened = grid.open(open_words(words_NX, bits, columns), scales_NG)
     if tuple(opened.shape) != shape:
         raise ValueError(f"packed codes make {tuple(opened.shape)}, the shape beside them says {shape}")
     return opened

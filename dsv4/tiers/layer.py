@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from dsv4.core.block import Block
+from dsv4.core.engram import FusedEngram
 from dsv4.core.frame import Frame
+from dsv4.core.hyper import collapse
 from dsv4.core.moe import Dense, gated
 from dsv4.quant.awq import channel_scales, clipped, output_error
 from dsv4.quant.gptq import gptq
@@ -44,12 +47,16 @@ class How:
 
 @dataclass(kw_only=True)
 class Work:
-    """One block on the way; `rest` divides what a weight's rows were divided by, to tell its true error."""
+    """One block on the way; `rows` are what a weight's rows were divided by, to tell its true error.
+
+    pre_SN: in single-pass lanes, the weights by which the next site reads; passes move them on in place.
+    """
 
     block: Block
     layer: int
     how: How
     emit: Emit
+    pre_SN: Tensor | None = None
     errors: dict[str, float] = field(default_factory=dict)
     rows: dict[str, Tensor] = field(default_factory=dict)
 
@@ -126,7 +133,7 @@ def memory_pass(work: Work, rows: Iterator[tuple[Tensor, list[Tensor] | None, Fr
             if shifts is not None:
                 engram(x_TNW[None], shifts, frame)
     hessian = captured.by_name["memory"].hessian
-    for name in ("engram.key", "engram.value.weight"):
+    for name in ("engram.both.weight",) if isinstance(engram, FusedEngram) else ("engram.key", "engram.value.weight"):
         weight = work.weight(name)
         work.round(name, hessian.expand(weight.shape[0], -1, -1) if weight.ndim == 3 else hessian)
     if work.how.rows is not None:
@@ -141,31 +148,39 @@ def memory_pass(work: Work, rows: Iterator[tuple[Tensor, list[Tensor] | None, Fr
 def attention_pass(work: Work, rows: Iterator[tuple[Tensor, list[Tensor] | None, Frame]]) -> None:
     """Run attention over the lanes of each passage, in place, with its weights rounded."""
     passages, captured, block = list(rows), Captured(), work.block
+    starts = [0, *accumulate(len(x_TNW) for x_TNW, _, _ in passages)]
+    pre = [None if work.pre_SN is None else work.pre_SN[begin:end][None] for begin, end in pairwise(starts)]
     with watched(block, captured):
-        for x_TNW, _, frame in passages:
-            _attend(block, x_TNW[None], frame)
+        for (x_TNW, _, frame), pre_1TN in zip(passages, pre, strict=True):
+            _attend(block, x_TNW[None], frame, pre_1TN)
     for site in attention_sites(block):
         work.scale_inputs(site, captured.by_name[site.reads])
     for site in attention_sites(block):
         for name in site.weights:
             work.round(name, captured.by_name[site.reads].hessian)
-    for x_TNW, _, frame in passages:
-        x_TNW.copy_(_attend(block, x_TNW[None], frame)[0])
+    for (x_TNW, _, frame), pre_1TN in zip(passages, pre, strict=True):
+        now_1TNW, next_1TN = _attend(block, x_TNW[None], frame, pre_1TN)
+        x_TNW.copy_(now_1TNW[0])
+        if pre_1TN is not None and next_1TN is not None:
+            pre_1TN.copy_(next_1TN)
 
 
-def _attend(block: Block, x_1TNW: Tensor, frame: Frame) -> Tensor:
+def _attend(block: Block, x_1TNW: Tensor, frame: Frame, pre_1TN: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Lanes after attention, and in single-pass lanes the weights by which the experts read."""
     if block.hyper_attention is None:
-        return x_1TNW + block.attention(block.attention_norm(x_1TNW[:, :, 0]), frame)[0][:, :, None]
-    into_1TW, post, comb = block.hyper_attention.read(x_1TNW)
+        return x_1TNW + block.attention(block.attention_norm(x_1TNW[:, :, 0]), frame)[0][:, :, None], None
+    next_1TN, post, comb = block.hyper_attention.mix(x_1TNW)
+    into_1TW = collapse(x_1TNW, next_1TN if pre_1TN is None else pre_1TN)
     y_1TW, _ = block.attention(block.attention_norm(into_1TW), frame)
-    return block.hyper_attention.write(x_1TNW, y_1TW, post, comb)
+    return block.hyper_attention.write(x_1TNW, y_1TW, post, comb), next_1TN
 
 
 def experts_pass(work: Work, source: Source, x_SNW: Tensor, ids_S: Tensor) -> None:
     """Run the feed-forward part over the lanes of all tokens, in place, with its weights rounded."""
     block, hyper = work.block, work.block.hyper_experts
-    mixed = None if hyper is None else hyper.read(x_SNW[None])
-    x_SW = block.experts_norm(x_SNW[:, 0] if mixed is None else mixed[0][0])
+    mixed = None if hyper is None else hyper.mix(x_SNW[None])
+    pre_1SN = None if mixed is None else mixed[0] if work.pre_SN is None else work.pre_SN[None]
+    x_SW = block.experts_norm(x_SNW[:, 0] if pre_1SN is None else collapse(x_SNW[None], pre_1SN)[0])
     seen = Moments()
     seen.add(x_SW)
     if isinstance(block.experts, Dense):
@@ -178,6 +193,8 @@ def experts_pass(work: Work, source: Source, x_SNW: Tensor, ids_S: Tensor) -> No
         x_SNW += y_SW[:, None]
     else:
         x_SNW.copy_(hyper.write(x_SNW[None], y_SW[None], mixed[1], mixed[2])[0])
+        if work.pre_SN is not None:
+            work.pre_SN.copy_(mixed[0][0])
 
 
 def _unit(work: Work, name: str, x_SW: Tensor, seen: Moments, limit: float | None) -> Tensor:

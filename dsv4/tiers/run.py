@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dsv4.checkpoint.io import copy_parts
 from dsv4.core.frame import Frame, make_frame
+from dsv4.core.hyper import first_lane
 from dsv4.errors import InputError, unknown
 from dsv4.quant.grid import Grid
 from dsv4.tiers.layer import METHODS, How, Work, attention_pass, bytes_an_expert, experts_pass, memory_pass
@@ -28,6 +29,7 @@ from dsv4.tiers.store import PROGRESS, Store
 TIERS = {"q8": 8, "q4": 4}
 GROUPS = (128, 64, 32, 16)
 ROW_BITS = 8  # of Engram's rows, which are looked up and not multiplied
+WORDS = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")  # of a checkpoint, copied as they are
 CORE = "core"  # folder of the core in a model of ours
 
 
@@ -88,6 +90,10 @@ def quantize(
     shutil.rmtree(store.work)
     if ours:
         written += copy_parts(Path(model), out, model_parts(Path(model)))
+    else:
+        for name in WORDS:
+            if (Path(model) / name).is_file():
+                shutil.copyfile(Path(model) / name, out / name)
     return Report(bytes=written, bits_a_weight=how.grid.bits_a_weight, errors=store.state["errors"])
 
 
@@ -116,7 +122,7 @@ def _columns(source: Source) -> Iterator[tuple[str, int]]:
         inner = [f"experts.{unit}_{end}.weight" for unit in ("shared", "dense") for end in ("in", "out")]
         here = dict(block.named_parameters())
         names = [name for site in attention_sites(block) for name in site.weights]
-        for name in (*names, *inner, *STACKS, "engram.key", "engram.value.weight"):
+        for name in (*names, *inner, *STACKS, "engram.key", "engram.value.weight", "engram.both.weight"):
             if name in here:
                 yield f"blocks.{layer}.{name}", here[name].shape[-1]
 
@@ -155,6 +161,10 @@ def _all_blocks(
         x_SNW = np.memmap(_states(store, 0), np.float32, "w+", shape=shape)
         _embed(source, passages, torch.from_numpy(x_SNW))
         x_SNW.flush()
+        if source.frame.single_pass:
+            pre_SN = np.memmap(_pre(store, 0), np.float32, "w+", shape=shape[:2])
+            pre_SN[:] = first_lane(torch.from_numpy(x_SNW)[None])[0].numpy()
+            pre_SN.flush()
         for name in source.frame.state_dict():
             if not name.startswith("blocks."):
                 store.put(name, source.read(name))
@@ -166,21 +176,33 @@ def _all_blocks(
         shutil.copyfile(_states(store, layer), _states(store, layer + 1))
         x_SNW = np.memmap(_states(store, layer + 1), np.float32, "r+", shape=shape)
         work = Work(block=source.block(layer).eval(), layer=layer, how=how, emit=_emitter(store, layer))
+        pre_SN = None
+        if source.frame.single_pass:
+            shutil.copyfile(_pre(store, layer), _pre(store, layer + 1))
+            pre_SN = np.memmap(_pre(store, layer + 1), np.float32, "r+", shape=shape[:2])
+            work.pre_SN = torch.from_numpy(pre_SN)
         states = torch.from_numpy(x_SNW)
         memory_pass(work, _each(source, passages, states))
         attention_pass(work, _each(source, passages, states))
         experts_pass(work, source, states, ids_S)
         x_SNW.flush()
+        if pre_SN is not None:
+            pre_SN.flush()
         _rest(work, store)
         store.finish({f"blocks.{layer}.{name}": error for name, error in work.errors.items()})
         source.drop(layer)
         _states(store, layer).unlink()
+        _pre(store, layer).unlink(missing_ok=True)
         worst = max(work.errors.values(), default=0.0)
         told(f"block {layer + 1} of {source.config.layers}: worst relative error {worst:.2e}")
 
 
 def _states(store: Store, layer: int) -> Path:
     return store.work / f"states-{layer:03d}.f32"
+
+
+def _pre(store: Store, layer: int) -> Path:
+    return store.work / f"pre-{layer:03d}.f32"
 
 
 def _emitter(store: Store, layer: int) -> Callable[[str, Any, int | None], None]:

@@ -36,8 +36,6 @@ class Source:
         expert: Callable[[str, int], Tensor],
         fingerprint: str,
     ) -> None:
-        if config.lanes.passes == 1 or (config.engram is not None and config.engram.form == "fused"):
-            raise InputError("single-pass lanes and fused memory (DeepSeek-V4.1) cannot be quantised yet")
         self.config, self.kind, self.dtype, self.fingerprint = config, kind, dtype, fingerprint
         self.canonical_ids, self.read, self._expert = canonical_ids, read, expert
         self.frame = _empty(config, canonical_ids)  # parameters on the meta device: names and shapes

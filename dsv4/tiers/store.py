@@ -80,7 +80,7 @@ class Store:
         """Name the shards as a checkpoint, write config.json last, and return the bytes of weights."""
         from safetensors.torch import save_file
 
-        if self.kind == "dsv4" and canonical_ids is not None:
+        if canonical_ids is not None and (self.kind == "dsv4" or self.config.engram is not None):
             save_file({CANONICAL: canonical_ids.clone()}, self.folder / "part-ids.safetensors", {"format": "pt"})
             self.state["shards"].append(("part-ids.safetensors", [CANONICAL]))
         count, where, total = len(self.state["shards"]), {}, 0

@@ -5,12 +5,14 @@ The numbers are those of the project's list of bad inputs.
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,23 @@ def test_7_places_for_pictures_that_are_typed_are_words(client):
         CHAT, json=said([{"type": "text", "text": words}, *shown(data_url(png()))["messages"][0]["content"][1:]])
     )
     assert answer.json()["choices"][0]["message"]["content"] == f"[a picture of 40 x 30] {words}"
+
+
+def test_a_zip_is_read_as_a_repository_and_a_bomb_is_refused(client):
+    def sent(files):
+        held = io.BytesIO()
+        with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, text in files.items():
+                archive.writestr(name, text)
+        coded = "data:application/zip;base64," + base64.b64encode(held.getvalue()).decode()
+        file = {"type": "file", "file": {"filename": "r.zip", "file_data": coded}}
+        return client.post(CHAT, json=said([{"type": "text", "text": "what?"}, file]))
+
+    answer = sent({"r/a.py": "import r.b\n", "r/b.py": "x = 1\n"})
+    assert answer.json()["choices"][0]["message"]["content"] == "[a repository of 2 files] what?", answer.text
+    for files in ({"../a.py": "x"}, {"a.py": "0" * 5_000_000}):
+        refused = sent(files)
+        assert refused.status_code == 422 and "zip" in refused.json()["error"]["message"]
 
 
 def test_8_52_what_a_document_asks_for_is_not_done(client):

@@ -12,6 +12,7 @@ import pytest
 
 from app.cli import build_parser, main
 from dsv4 import EchoStudio
+from dsv4.checkpoint.placement import Placement
 
 
 @pytest.fixture(autouse=True)
@@ -210,12 +211,18 @@ def test_the_server_gets_the_settings(monkeypatch):
     monkeypatch.setattr(app, "server", fake, raising=False)
     assert main(["serve", "--port", "8123"]) == 0
     monkeypatch.setenv("DSV4_FETCH", "yes")
-    more = ["--models", "echo,x", "--weights", "w", "--root-path", "/studio", "--users", "u", "--hosts", "a, b"]
+    more = ["--models", "echo,x", "--presets", "w", "--root-path", "/studio", "--users", "u", "--hosts", "a, b"]
     assert main(["app", "--host", "::1", "--model", "nano", "--home", "h", *more]) == 0
     assert given == [
-        ("127.0.0.1", 8123, "echo", None, None, [], False, 0, 0, [], None, ""),
-        ("::1", 7860, "nano", Path("h"), "u", ["a", "b"], True, 0, 0, ["echo", "x"], Path("w"), "/studio"),
+        ("127.0.0.1", 8123, "echo", None, None, [], False, 0, 0, [], None, "", None),
+        ("::1", 7860, "nano", Path("h"), "u", ["a", "b"], True, 0, 0, ["echo", "x"], Path("w"), "/studio", None),
     ]
+    monkeypatch.setenv("DSV4_ENGRAM", "mapped")
+    assert main(["serve", "--experts", "host", "--memory-mb", "300", "--weights", "packed"]) == 0
+    wanted = Placement(experts="host", memory=300_000_000, engram="mapped", weights="packed")
+    assert given[-1][-1] == wanted
+    for wrong in (["--experts", "disk"], ["--memory-mb", "-1"], ["--weights", "q4"]):
+        assert main(["serve", *wrong]) == 2
     monkeypatch.setenv("DSV4_FETCH", "perhaps")
     assert main(["serve"]) == 2
 
@@ -246,9 +253,12 @@ def test_research_commands_hand_their_flags_on(monkeypatch, arguments, target, e
 def test_the_doctor_and_the_list_of_models_answer(capsys):
     assert main(["doctor", "--json"]) in (0, 1)
     findings = {one["what"]: one for one in json.loads(capsys.readouterr().out)}
-    assert list(findings) == ["python", "packages", "extras", "devices", "video", "weights", "disk", "port"]
+    wanted = ["python", "packages", "extras", "devices", "elsewhere", "video", "weights", "disk", "port"]
+    assert list(findings) == wanted
     assert all(findings[what]["fine"] for what in ("python", "packages", "devices", "video"))
     assert " cannot: " in findings["devices"]["says"]
+    named = findings["devices"]["says"] + findings["elsewhere"]["says"]
+    assert all(f"{kind} cannot: " in named for kind in ("cpu", "cuda", "mps", "xpu", "npu"))
     assert main(["models", "--json"]) == 0
     assert [row["name"] for row in json.loads(capsys.readouterr().out)] == ["nano", "echo"]
 

@@ -31,6 +31,8 @@ def test_the_table_of_limits_is_the_one_in_the_code():
         "requests of a key": f"{limits.REQUESTS_A_MINUTE} a minute",
         "an archive that is taken in": f"{limits.ARCHIVE_FILES:,} files, {limits.ARCHIVE_BYTES:,} bytes unpacked, "
         f"{limits.ARCHIVE_RATIO} for each packed one",
+        "a zip of a repository": f"{limits.REPO_FILES:,} files, {limits.REPO_BYTES:,} bytes unpacked, "
+        f"{limits.ARCHIVE_RATIO} for each packed one",
         "a fetched picture": f"{limits.FETCH_BYTES:,} bytes, {limits.FETCH_SECONDS} seconds",
     }
     table = TEXT[TEXT.index("<!-- limits:begin -->") : TEXT.index("<!-- limits:end -->")]

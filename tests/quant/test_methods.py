@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
+from dsv4.ops.packed import open_words
 from dsv4.quant.awq import channel_scales, clipped, output_error
 from dsv4.quant.gptq import gptq
-from dsv4.quant.grid import Grid, open_packed, pack_words, packed_bits, round_to, unpack_words
+from dsv4.quant.grid import Grid, open_packed, pack_words, packed_bits, round_to
 
 
 def correlated(seed: int, tokens: int = 512, width: int = 128) -> torch.Tensor:
@@ -26,7 +27,7 @@ def test_words_are_those_of_compressed_tensors(bits):
     for shape in ((6, 64), (3, 6, 40), (5, 13)):
         codes = torch.randint(-half, half, shape, generator=torch.Generator().manual_seed(0)).to(torch.int8)
         words = pack_words(codes, bits)
-        assert torch.equal(unpack_words(words, bits, shape[-1]), codes)
+        assert torch.equal(open_words(words, bits, shape[-1]), codes)
         assert packed_bits(words.shape[-1], shape[-1]) == bits
         if len(shape) == 2:
             assert torch.equal(words, pack_to_int32(codes, bits))

@@ -15,6 +15,7 @@ from dsv4._parts import asset
 from dsv4.checkpoint.pretrained import load_core
 from dsv4.core import presets
 from dsv4.core.config import AttentionConfig, CoreConfig, ExpertsConfig, HeadsConfig, LanesConfig, LatentConfig
+from dsv4.core.hyper import first_lane
 from dsv4.core.model import LanguageCore
 from dsv4.errors import InputError
 from dsv4.model import Model
@@ -25,7 +26,7 @@ from dsv4.tiers import layer as layer_module
 from dsv4.tiers import run as run_module
 from dsv4.tiers.layer import How, Work, attention_pass, experts_pass, memory_pass
 from dsv4.tiers.run import Passage, _each, quantize
-from dsv4.tiers.source import Source, open_source
+from dsv4.tiers.source import open_source
 from dsv4.tokenizer import Tokenizer
 
 EXPERTS = ExpertsConfig(count=4, chosen=2, inner=32, shared_inner=64, dense_inner=64, dense=(0,), score="softmax",
@@ -48,7 +49,8 @@ MICRO = replace(
     attention=replace(presets.micro(64).attention, q_rank=32, o_rank=16),
     experts=ExpertsConfig(count=4, chosen=2, inner=32, shared_inner=64),
 )
-CONFIGS = {"v2": V2, "v3": V3, "heads": HEADS, "v4": V4, "ours": MICRO}
+FUSED = replace(MICRO, lanes=replace(MICRO.lanes, passes=1), engram=replace(MICRO.engram, form="fused"))
+CONFIGS = {"v2": V2, "v3": V3, "heads": HEADS, "v4": V4, "ours": MICRO, "v41's forms": FUSED}
 
 
 def saved(config, folder, *, dtype=torch.float32, seed=0):
@@ -144,12 +146,16 @@ def test_scales_of_inputs_are_taken_back_exactly(name, tmp_path, monkeypatch):
     x_SNW = torch.randn(sum(len(one.token_ids_T) for one in given), lanes, 64, generator=generator)
     ids_S = torch.cat([one.token_ids_T for one in given])
     outputs = []
+    single = source.frame.single_pass
+    first_SN = first_lane(x_SNW[None])[0]
     for method in ("round", "awq"):
+        pre_SN = first_SN.clone() if single else None
         how = How(method=method, grid=Unrounded(bits=8, group=16), rows=None, room=1)
         state = x_SNW.clone()
         with torch.no_grad():
             for number in range(source.config.layers):
-                work = Work(block=source.block(number), layer=number, how=how, emit=lambda *given: None)
+                work = Work(block=source.block(number), layer=number, how=how, emit=lambda *given: None,
+                            pre_SN=pre_SN)  # fmt: skip
                 memory_pass(work, _each(source, given, state))
                 attention_pass(work, _each(source, given, state))
                 experts_pass(work, source, state, ids_S)
@@ -159,15 +165,16 @@ def test_scales_of_inputs_are_taken_back_exactly(name, tmp_path, monkeypatch):
     with torch.no_grad():  # and the pass by parts is the model's own
         expected = []
         for state, shifts, frame in _each(source, given, x_SNW):
-            now = state[None]
+            now, pre = state[None], first_lane(state[None]) if single else None
             for block in frame_core.blocks:
-                now = block(now, shifts, frame).x_BTNW
+                now, *_, pre = block(now, shifts, frame, pre)
             expected.append(now[0])
     assert torch.allclose(outputs[0], torch.cat(expected), atol=2e-4, rtol=1e-4)
 
 
-def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch):
-    whole, _ = made(V3, tmp_path)
+@pytest.mark.parametrize("config", [V3, FUSED], ids=["v3", "v41's forms"])
+def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(config, tmp_path, monkeypatch):
+    whole, _ = made(config, tmp_path)
     options = dict(tier="q4", method="gptq", passages=passages())
     with monkeypatch.context() as patch:  # in the middle of the second block, its states half rewritten
 
@@ -184,7 +191,7 @@ def test_a_killed_run_goes_on_and_ends_in_the_same_bytes(tmp_path, monkeypatch):
         quantize(tmp_path / "plain", tmp_path / "again", **{**options, "method": "awq"})
     lines = []
     quantize(tmp_path / "plain", tmp_path / "again", told=lines.append, **options)
-    assert "going on after block 1" in lines[0] and len(lines) == 3
+    assert "going on after block 1" in lines[0] and len(lines) == config.layers
     files = sorted(path.name for path in whole.iterdir())
     assert files == sorted(path.name for path in (tmp_path / "again").iterdir())
     assert all((whole / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in files)
@@ -279,13 +286,3 @@ def test_the_command_quantises_and_a_model_of_ours_is_named_like_any(tmp_path, c
     before, after = (logits(Model.load(tmp_path / name).core, ids) for name in ("micro", "q8"))
     assert not torch.equal(before, after) and (before - after).abs().max() < 0.1 * before.abs().max()
     assert main([*given[:-1], "0"]) == 2 and "--group must be above zero" in capsys.readouterr().err
-
-
-def test_forms_that_the_passes_do_not_know_are_refused():
-    plain = presets.micro(64)
-    single = replace(plain, lanes=replace(plain.lanes, passes=1))
-    fused = replace(plain, engram=replace(plain.engram, form="fused"))
-    for config in (single, fused):
-        with pytest.raises(InputError, match="cannot be quantised yet"):
-            Source(config, kind="deepseek_v41", dtype=torch.float32, canonical_ids=None, read=None, expert=None,
-                   fingerprint="")  # fmt: skip

@@ -1,0 +1,186 @@
+/* Products of few vectors with a matrix whose rows are bfloat16, or integers of eight or four bits with a scale a group.
+
+   A row is a line of 32-bit words, the first number in the lowest bits. Sixteen words are taken at once, and the vector
+   is laid out once so that what meets number s of those words lies together. Shifting is saved by leaving a code where
+   it is and dividing the vector by that power of two, which is exact. Four rows share the vector; the rows after the
+   next ones are asked for in advance, since rows are too short for the machine to see them coming. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WORDS 16
+#define AHEAD 8
+typedef float Floats __attribute__((vector_size(4 * WORDS)));
+typedef int32_t Ints __attribute__((vector_size(4 * WORDS)));
+typedef uint32_t Words __attribute__((vector_size(4 * WORDS)));
+typedef Floats LooseFloats __attribute__((aligned(4), may_alias));
+typedef Words LooseWords __attribute__((aligned(1), may_alias));
+
+static inline float wide(uint16_t half) {
+    uint32_t bits = (uint32_t)half << 16;
+    float made;
+    memcpy(&made, &bits, 4);
+    return made;
+}
+
+static inline uint16_t narrow(float given) {
+    uint32_t bits;
+    memcpy(&bits, &given, 4);
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+static inline float scale_at(const void *scales, int64_t place, int half) {
+    return half ? wide(((const uint16_t *)scales)[place]) : ((const float *)scales)[place];
+}
+
+static inline float total(Floats given) {
+    float sum = 0;
+    for (int one = 0; one < WORDS; one++) sum += given[one];
+    return sum;
+}
+
+/* Number s of each word, times 2^(bits * s) but for the last: what `lay` divides by. */
+#define CODE(w, s, bits)                                                                       \
+    ((s) + 1 == 32 / (bits) ? (Ints)((w) >> (32 - (bits)))                                     \
+                            : (Ints)((w) & (((1u << (bits)) - 1u) << ((bits) * (s)))))
+#define NUMBER(w, s, bits)                                                                     \
+    ((bits) == 16 ? (Floats)((s) ? (w) & 0xffff0000u : (w) << 16)                              \
+                  : __builtin_convertvector(CODE(w, s, bits), Floats))
+
+/* The scales of the groups that lie in one stretch of sixteen words, each over its own words. */
+static inline Floats spread(const void *scales, int64_t place, int half, int64_t parts) {
+    const Ints upper = {0, 0, 0, 0, 0, 0, 0, 0, -1, -1, -1, -1, -1, -1, -1, -1};
+    if (parts == 1) return (Floats){0} + scale_at(scales, place, half);
+    if (parts == 2) {
+        Floats first = (Floats){0} + scale_at(scales, place, half);
+        Floats second = (Floats){0} + scale_at(scales, place + 1, half);
+        return (Floats)(((Ints)first & ~upper) | ((Ints)second & upper));
+    }
+    Floats made;
+    for (int one = 0; one < WORDS; one++) made[one] = scale_at(scales, place + one * parts / WORDS, half);
+    return made;
+}
+
+/* Of four rows: the sum over groups of scale times (sum of codes times x, less what the codes' offset adds). A group is
+   `run` stretches of sixteen words, or one stretch has `parts` groups. Columns behind the last whole stretch are added
+   one by one. */
+#define ADD(r, bits) t##r += NUMBER(v##r, s, bits) * xs
+#define OFFSET(r) c##r += sums[g + part] * scale_at(scales, (row + r) * groups + g + part, half)
+#define FOUR_ROWS(name, bits)                                                                                      \
+    static void name(float *y, const uint32_t *words, const void *scales, int half, const float *laid,             \
+                     const float *sums, const float *x, int64_t n, int64_t k, int64_t group, int threads) {        \
+        const int each = 32 / bits, stretch = WORDS * each;                                                        \
+        const int64_t groups = bits == 16 ? 0 : k / group, width = k / each;                                       \
+        const int64_t run = group >= stretch ? group / stretch : 1, parts = group >= stretch ? 1 : stretch / group; \
+        const int64_t whole = k / stretch;                                                                         \
+        _Pragma("omp parallel for num_threads(threads) if (threads > 1)")                                          \
+        for (int64_t row = 0; row < n; row += 4) {                                                                 \
+            const uint32_t *w0 = words + row * width, *w1 = w0 + width, *w2 = w1 + width, *w3 = w2 + width;        \
+            Floats a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0};                                                         \
+            float c0 = 0, c1 = 0, c2 = 0, c3 = 0;                                                                  \
+            for (int64_t b = 0, g = 0; b < whole; b += run, g += parts) {                                          \
+                Floats t0 = {0}, t1 = {0}, t2 = {0}, t3 = {0};                                                     \
+                for (int64_t at = b * WORDS; at < (b + run) * WORDS; at += WORDS) {                                \
+                    Words v0 = *(const LooseWords *)(w0 + at), v1 = *(const LooseWords *)(w1 + at);                \
+                    Words v2 = *(const LooseWords *)(w2 + at), v3 = *(const LooseWords *)(w3 + at);                \
+                    __builtin_prefetch(w0 + at + AHEAD * width);                                                   \
+                    __builtin_prefetch(w1 + at + AHEAD * width);                                                   \
+                    __builtin_prefetch(w2 + at + AHEAD * width);                                                   \
+                    __builtin_prefetch(w3 + at + AHEAD * width);                                                   \
+                    _Pragma("GCC unroll 8")                                                                        \
+                    for (int s = 0; s < each; s++) {                                                               \
+                        Floats xs = *(const LooseFloats *)(laid + at * each + s * WORDS);                          \
+                        ADD(0, bits), ADD(1, bits), ADD(2, bits), ADD(3, bits);                                    \
+                    }                                                                                              \
+                }                                                                                                  \
+                if (bits == 16) {                                                                                  \
+                    a0 += t0, a1 += t1, a2 += t2, a3 += t3;                                                        \
+                    continue;                                                                                      \
+                }                                                                                                  \
+                a0 += t0 * spread(scales, row * groups + g, half, parts);                                          \
+                a1 += t1 * spread(scales, (row + 1) * groups + g, half, parts);                                    \
+                a2 += t2 * spread(scales, (row + 2) * groups + g, half, parts);                                    \
+                a3 += t3 * spread(scales, (row + 3) * groups + g, half, parts);                                    \
+                for (int64_t part = 0; part < parts; part++) OFFSET(0), OFFSET(1), OFFSET(2), OFFSET(3);           \
+            }                                                                                                      \
+            y[row] = total(a0) - c0, y[row + 1] = total(a1) - c1;                                                  \
+            y[row + 2] = total(a2) - c2, y[row + 3] = total(a3) - c3;                                              \
+            for (int64_t c = whole * stretch; bits < 16 && c < k; c++)                                             \
+                for (int r = 0; r < 4; r++) {                                                                      \
+                    uint32_t word = words[(row + r) * width + c / each];                                           \
+                    int32_t code = (int32_t)((word >> (bits * (c % each))) & ((1u << bits) - 1u));                 \
+                    y[row + r] += (float)(code - (1 << (bits - 1))) * x[c]                                         \
+                        * scale_at(scales, (row + r) * groups + c / group, half);                                  \
+                }                                                                                                  \
+        }                                                                                                          \
+    }
+
+FOUR_ROWS(sixteen_bits, 16)
+FOUR_ROWS(eight_bits, 8)
+FOUR_ROWS(four_bits, 4)
+
+/* One vector as the loops above read it, and for each group the sum that takes the codes' offset back. */
+static void lay(float *laid, float *sums, const float *x, int bits, int64_t k, int64_t group) {
+    const int each = 32 / bits;
+    for (int64_t g = 0; g < k / group; g++) {
+        float sum = 0;
+        for (int64_t c = 0; c < group; c++) sum += x[g * group + c];
+        sums[g] = sum * (float)(1 << (bits - 1));
+    }
+    for (int64_t b = 0; b < k / (WORDS * each); b++)
+        for (int s = 0; s < each; s++) {
+            float by = bits == 16 || s + 1 == each ? 1.0f : 1.0f / (float)(1u << (bits * s));
+            for (int one = 0; one < WORDS; one++)
+                laid[(b * each + s) * WORDS + one] = x[(b * WORDS + one) * each + s] * by;
+        }
+}
+
+/* y [m, n] = x [m, k] times the transposed rows; 0, or 1 where memory ran out. n is a multiple of 4, and a group one of
+   the 512 / bits numbers of a stretch or a half, quarter ... of it, down to a word. `half`: scales are bfloat16. */
+int dsv4_times(int bits, float *y, const void *words, const void *scales, int half, const float *x, int64_t m, int64_t n,
+               int64_t k, int64_t group, int threads) {
+    float *laid = malloc(sizeof(float) * (size_t)(k + k / group));
+    if (laid == NULL) return 1;
+    for (int64_t one = 0; one < m; one++) {
+        const float *from = x + one * k;
+        float *out = y + one * n;
+        lay(laid, laid + k, from, bits, k, group);
+        if (bits == 4) four_bits(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
+        else if (bits == 8) eight_bits(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
+        else sixteen_bits(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
+    }
+    free(laid);
+    return 0;
+}
+
+static inline void keep(void *out, int64_t place, int narrowed, float made) {
+    if (narrowed) ((uint16_t *)out)[place] = narrow(made);
+    else ((float *)out)[place] = made;
+}
+
+static inline __attribute__((always_inline)) void open_group(int bits, void *restrict out, int64_t at, int narrowed,
+                                                             const uint8_t *restrict bytes, float by, int64_t group) {
+    if (bits == 8)
+        for (int64_t c = 0; c < group; c++) keep(out, at + c, narrowed, (float)((int32_t)bytes[c] - 128) * by);
+    else
+        for (int64_t c = 0; c < group / 2; c++) {
+            keep(out, at + 2 * c, narrowed, (float)((int32_t)(bytes[c] & 15) - 8) * by);
+            keep(out, at + 2 * c + 1, narrowed, (float)((int32_t)(bytes[c] >> 4) - 8) * by);
+        }
+}
+
+/* Packed rows as numbers [n, k]: float, or bfloat16 rounded to nearest even; a group has an even count of numbers. */
+void dsv4_open(int bits, void *out, int narrowed, const uint32_t *words, const void *scales, int half, int64_t n,
+               int64_t k, int64_t group, int threads) {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+    for (int64_t row = 0; row < n; row++)
+        for (int64_t g = 0; g < k / group; g++) {
+            const uint8_t *bytes = (const uint8_t *)words + (row * k + g * group) * bits / 8;
+            float by = scale_at(scales, row * (k / group) + g, half);
+            int64_t at = row * k + g * group;
+            if (bits == 8 && narrowed) open_group(8, out, at, 1, bytes, by, group);
+            else if (bits == 8) open_group(8, out, at, 0, bytes, by, group);
+            else if (narrowed) open_group(4, out, at, 1, bytes, by, group);
+            else open_group(4, out, at, 0, bytes, by, group);
+        }
+}
