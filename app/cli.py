@@ -192,8 +192,9 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_research(commands: argparse._SubParsersAction) -> None:
-    train = _command(commands, "train", "train a model")
-    nano = _command(train.add_subparsers(metavar="model", title="models"), "nano", "from nothing", "nano:train")
+    train = _command(commands, "train", "train a model").add_subparsers(metavar="what", title="what to train")
+    _add_train_own(train)
+    nano = _command(train, "nano", "nano, from nothing", "nano:train")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
     nano.add_argument("--out", required=True, metavar="DIR", help="folder of the run; an interrupted one goes on")
     nano.add_argument("--start", metavar="FOLDER", help="begin with the weights of this model folder")
@@ -261,6 +262,22 @@ def _add_eval_make(kinds: argparse._SubParsersAction) -> None:
     make.add_argument("--svg-prompts", type=int, default=0, help="also draw so many prompts of every kind, and check")
     make.add_argument("--seed", type=int, default=0, help="other seeds, other cases (default 0)")
     _model(make)
+
+
+def _add_train_own(verbs: argparse._SubParsersAction) -> None:
+    for kind, what in (("svg", "SVG files"), ("image", "pictures")):
+        own = _command(verbs, kind, f"a finished model, on your own {what} with captions", "nano:train_own")
+        own.set_defaults(kind=kind)
+        own.add_argument("--data", required=True, metavar="DIR", help=f"{what}; captions.jsonl, captions.txt or names")
+        own.add_argument("--out", required=True, metavar="DIR", help="folder of the run; model/ in it is the new model")
+        own.add_argument("--start", metavar="MODEL", help="a name or a folder to begin with (default nano)")
+        own.add_argument("--rehearse", metavar="DIR", help="its own data, so that less is forgotten")
+        length = own.add_mutually_exclusive_group()
+        length.add_argument("--minutes", type=float, help="minutes of learning (default 5)")
+        length.add_argument("--steps", type=int, help="steps instead of minutes")
+        own.add_argument("--rows", type=int, help="rows of a batch (default: what suits a CPU)")
+        own.add_argument("--seed", type=int, default=0)
+        own.add_argument("--device", help="cpu (default), cuda, ...")
 
 
 def _add_core(commands: argparse._SubParsersAction) -> None:
