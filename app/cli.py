@@ -119,8 +119,16 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     chat.add_argument("--temperature", type=float, default=0.0)
     chat.add_argument("--max-tokens", type=int, default=160)
 
+    describe = _command(commands, "describe", "say what a picture, a drawing or a clip shows", "make:describe")
+    describe.add_argument("file", help="a picture, an SVG or a clip")
+    describe.add_argument("--mode", default="tiny", help="how closely it is looked at (default tiny)")
+    describe.add_argument("--json", action="store_true", help="print one JSON object")
+    _model(describe)
+
     svg = _command(commands, "svg", "draw an icon or a scene as SVG", "make:svg")
-    _common(svg, output="write here (.svg, .png, or .mp4 and .gif when it moves); without it, the SVG is printed")
+    told = "write here (.svg, .png, or .mp4 and .gif when it moves); without it, the SVG is printed"
+    _common(svg, output=told, optional=True)
+    svg.add_argument("--from", dest="picture", metavar="FILE", help="redraw this picture as SVG (see docs/hands.md)")
     _provenance(svg)
     svg.add_argument("--temperature", type=float, default=0.0)
     svg.add_argument("--max-tokens", type=int, default=1200)
@@ -358,8 +366,9 @@ def _add_machine(commands: argparse._SubParsersAction) -> None:
     doctor.add_argument("--quiet", action="store_true", help="print only what is wrong")
 
 
-def _common(parser: Parser, *, output: str, required: bool = False) -> None:
-    parser.add_argument("prompt", help="what you want, in words")
+def _common(parser: Parser, *, output: str, required: bool = False, optional: bool = False) -> None:
+    given = {"nargs": "?", "default": ""} if optional else {}
+    parser.add_argument("prompt", help="what you want, in words", **given)
     parser.add_argument("-o", "--output", required=required, metavar="FILE", help=output)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same result (default 0)")
     _model(parser)
