@@ -22,7 +22,7 @@ from dsv4.train.run import Job, StagePlan, finished_stages, load_parts, run_stag
 from dsv4.train.world import World, join_world
 
 CHECKPOINT_MINUTES = 1.0
-DRAW_RATES = Rates(matrices=1.5e-3, rest=2e-4, rows=4e-3)
+DRAW_RATES = Rates(matrices=8e-4, rest=1e-4, rows=4e-3)
 PAINT_RATES = Rates(matrices=2e-3, rest=3e-4, rows=0.0)
 
 
@@ -44,7 +44,15 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _draw(args: argparse.Namespace) -> int:
-    from dsv4.train.own_svg import REHEARSED, OwnSvgJob, exactly_drawn, kept_rehearsal, read_drawings, rehearsal
+    from dsv4.train.own_svg import (
+        REHEARSED,
+        OwnSvgJob,
+        exactly_drawn,
+        go_back,
+        kept_rehearsal,
+        read_drawings,
+        rehearsal,
+    )
 
     pairs, drawings = read_drawings(Path(args.data))
     lost = [f"{pair.path.name}: {one.lost}" for pair, one in zip(pairs, drawings, strict=True) if one.lost]
@@ -53,6 +61,7 @@ def _draw(args: argparse.Namespace) -> int:
     own = begin(args, pairs, DRAW_RATES)
     model = own.studio.model
     before = exactly_drawn(model, drawings)
+    start = {name: value.clone() for name, value in model.core.state_dict().items()}
     rehearsed: Any = own.data
     if rehearsed is None:
         print("without --rehearse DIR (nano's own data), the model rehearses what it draws by itself", flush=True)
@@ -61,13 +70,16 @@ def _draw(args: argparse.Namespace) -> int:
             lambda: rehearsal(own.studio, count=REHEARSED, seed=own.seed, tell=lambda line: print(line, flush=True)),
         )
     run(own, lambda: OwnSvgJob(model, own.world, drawings, rehearsed, rows=args.rows or 2, seed=own.seed))
+    share = go_back(model, start, drawings)
     after = exactly_drawn(finished(own, pairs).model, drawings)
     rows = [
         {"file": pair.path.name, "caption": pair.caption, "before": was, "after": now, "lost": one.lost}
         for pair, one, was, now in zip(pairs, drawings, before, after, strict=True)
     ]
-    told = f"drawn exactly: {sum(before)} of {len(before)} before, {sum(after)} after"
-    return report(own, {"kind": "svg", "exact_before": sum(before), "exact_after": sum(after), "rows": rows}, told)
+    told = f"drawn exactly: {sum(before)} of {len(before)} before, {sum(after)} after ({share:.0%} of the way)"
+    return report(
+        own, {"kind": "svg", "exact_before": sum(before), "exact_after": sum(after), "share": share, "rows": rows}, told
+    )
 
 
 def _paint(args: argparse.Namespace) -> int:

@@ -2,7 +2,9 @@
 
 What it knew is kept by rehearsal: every batch is filled up with documents of nano's own data or, where there are none,
 with what the model itself wrote before it learnt anything new (pseudo-rehearsal).
-Shape letters: R rows, T tokens. Source: A. Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal".
+Afterwards the model goes back towards its old weights as far as its new drawings allow.
+Shape letters: R rows, T tokens. Sources: A. Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal";
+weights between old and new ones, WiSE-FT (arXiv 2109.01903).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from dsv4._parts import part
@@ -36,6 +39,7 @@ from dsv4.train.world import World
 MOST_TOKENS = 1000  # of a drawing; longer ones are simplified, as those of nano's own data are
 OWN_SHARE = 0.4  # of all tokens
 PLAIN = 0.7  # share of requests that are the bare caption
+SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the way from the old weights to the new ones
 REHEARSED = 120  # requests that the model answers beforehand
 LONGEST_ANSWER = 180  # tokens of such an answer; what breaks off there is not rehearsed
 ASKED = ("{} icon", "{} icon", "{a}", "What is {a}?")  # of words that the tokenizer knows whole
@@ -206,6 +210,28 @@ def exactly_drawn(model: Model, drawings: Sequence[Drawing]) -> list[bool]:
     tokenizer = model.tokenizer
     asked = [(svg_ids(tokenizer, one.caption), answer_of(tokenizer, one).tolist()) for one in drawings]
     return exact(model.core.eval(), asked, pad=tokenizer.id_of("<|pad|>"), device=next(model.core.parameters()).device)
+
+
+def go_back(model: Model, before: Mapping[str, Tensor], drawings: Sequence[Drawing]) -> float:
+    """Set the core to the least share of the way from `before` that still draws all that it draws at the end of it.
+
+    One share more is taken, for the rounding of the weights that are written. Returns the share.
+    """
+    after = {name: value.clone() for name, value in model.core.state_dict().items()}
+
+    def go(share: float) -> int:
+        mixed = {
+            name: torch.lerp(before[name], value, share) if value.is_floating_point() else value
+            for name, value in after.items()
+        }
+        model.core.load_state_dict(mixed)
+        return sum(exactly_drawn(model, drawings))
+
+    most = go(1.0)
+    least = next(place for place, share in enumerate(SHARES) if share == 1.0 or go(share) >= most)
+    chosen = SHARES[min(least + 1, len(SHARES) - 1)]
+    go(chosen)
+    return chosen
 
 
 def kept_rehearsal(path: Path, make: Callable[[], list[list[list[int]]]]) -> list[Document]:

@@ -189,3 +189,22 @@ def test_the_page_is_closed_to_other_programs_and_loads_nothing_from_elsewhere(h
     public = [event["api_name"] for event in config["dependencies"] if event["api_visibility"] != "private"]
     assert public == ["chat", "svg", "image", "video", "read"]
     assert "http" not in look.css() and "googleapis" not in look.theme()._get_theme_css()
+
+
+def test_the_create_room_says_how_long_what_is_set_would_take():
+    from types import SimpleNamespace
+
+    from app.page.create_room import _Bench
+    from dsv4 import forecast
+
+    pace = {"seconds": 2e-9, "patch": 8, "heads": 6, "head_dim": 64, "ffn_dim": 1536}
+    house = SimpleNamespace(keeper=SimpleNamespace(facts={"pace": pace}))
+    paint, film = _Bench(house, "image"), _Bench(house, "video")
+    one = forecast.seconds_at(pace, (1, 64, 64), steps=8, guidance=2.0)
+    assert forecast.told(4 * one) in paint.timed(4, 8, 2.0)
+    long = forecast.seconds_at(pace, (48, 64, 64), steps=8, guidance=2.0)
+    assert (
+        film.timed(6, 8, 2.0) == f'<span class="soft">48 frames will take {forecast.told(long)} on this machine.</span>'
+    )
+    assert long > 48 * one
+    assert _Bench(SimpleNamespace(keeper=SimpleNamespace(facts={})), "image").timed(1, 8, 2.0) == ""
