@@ -126,8 +126,16 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     chat.add_argument("--temperature", type=float, default=0.0)
     chat.add_argument("--max-tokens", type=int, default=160)
 
+    describe = _command(commands, "describe", "say what a picture, a drawing or a clip shows", "make:describe")
+    describe.add_argument("file", help="a picture, an SVG or a clip")
+    describe.add_argument("--mode", default="tiny", help="how closely it is looked at (default tiny)")
+    describe.add_argument("--json", action="store_true", help="print one JSON object")
+    _model(describe)
+
     svg = _command(commands, "svg", "draw an icon or a scene as SVG", "make:svg")
-    _common(svg, output="write here (.svg, .png, or .mp4 and .gif when it moves); without it, the SVG is printed")
+    told = "write here (.svg, .png, or .mp4 and .gif when it moves); without it, the SVG is printed"
+    _common(svg, output=told, optional=True)
+    svg.add_argument("--from", dest="picture", metavar="FILE", help="redraw this picture as SVG (see docs/hands.md)")
     _provenance(svg)
     svg.add_argument("--temperature", type=float, default=0.0)
     svg.add_argument("--max-tokens", type=int, default=1200)
@@ -199,8 +207,9 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_research(commands: argparse._SubParsersAction) -> None:
-    train = _command(commands, "train", "train a model")
-    nano = _command(train.add_subparsers(metavar="model", title="models"), "nano", "from nothing", "nano:train")
+    train = _command(commands, "train", "train a model").add_subparsers(metavar="what", title="what to train")
+    _add_train_own(train)
+    nano = _command(train, "nano", "nano, from nothing", "nano:train")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
     nano.add_argument("--out", required=True, metavar="DIR", help="folder of the run; an interrupted one goes on")
     nano.add_argument("--start", metavar="FOLDER", help="begin with the weights of this model folder")
@@ -268,6 +277,22 @@ def _add_eval_make(kinds: argparse._SubParsersAction) -> None:
     make.add_argument("--svg-prompts", type=int, default=0, help="also draw so many prompts of every kind, and check")
     make.add_argument("--seed", type=int, default=0, help="other seeds, other cases (default 0)")
     _model(make)
+
+
+def _add_train_own(verbs: argparse._SubParsersAction) -> None:
+    for kind, what in (("svg", "SVG files"), ("image", "pictures")):
+        own = _command(verbs, kind, f"a finished model, on your own {what} with captions", "nano:train_own")
+        own.set_defaults(kind=kind)
+        own.add_argument("--data", required=True, metavar="DIR", help=f"{what}; captions.jsonl, captions.txt or names")
+        own.add_argument("--out", required=True, metavar="DIR", help="folder of the run; model/ in it is the new model")
+        own.add_argument("--start", metavar="MODEL", help="a name or a folder to begin with (default nano)")
+        own.add_argument("--rehearse", metavar="DIR", help="its own data, so that less is forgotten")
+        length = own.add_mutually_exclusive_group()
+        length.add_argument("--minutes", type=float, help="minutes of learning (default 5)")
+        length.add_argument("--steps", type=int, help="steps instead of minutes")
+        own.add_argument("--rows", type=int, help="rows of a batch (default: what suits a CPU)")
+        own.add_argument("--seed", type=int, default=0)
+        own.add_argument("--device", help="cpu (default), cuda, ...")
 
 
 def _add_core(commands: argparse._SubParsersAction) -> None:
@@ -348,8 +373,9 @@ def _add_machine(commands: argparse._SubParsersAction) -> None:
     doctor.add_argument("--quiet", action="store_true", help="print only what is wrong")
 
 
-def _common(parser: Parser, *, output: str, required: bool = False) -> None:
-    parser.add_argument("prompt", help="what you want, in words")
+def _common(parser: Parser, *, output: str, required: bool = False, optional: bool = False) -> None:
+    given = {"nargs": "?", "default": ""} if optional else {}
+    parser.add_argument("prompt", help="what you want, in words", **given)
     parser.add_argument("-o", "--output", required=required, metavar="FILE", help=output)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same result (default 0)")
     _model(parser)

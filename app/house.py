@@ -149,9 +149,7 @@ class House:
             asked = self.talks.message(answer.parent)
             return self._answer(talk, owner, asked, self._way_to(talk, asked.parent), lane, mode, model)
 
-    def _answer(
-        self, talk: Talk, owner: str, asked: Said, before: list[Said], lane: str, mode: str, model: str
-    ) -> Job:
+    def _answer(self, talk: Talk, owner: str, asked: Said, before: list[Said], lane: str, mode: str, model: str) -> Job:
         first, _, rest = asked.text.partition(" ")
         kind = COMMANDS.get(first, "chat")
         params: dict[str, Any] = {"prompt": rest if kind != "chat" else asked.text, "model": model}

@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from dsv4 import forecast
 from dsv4.batch.reading import fingerprint_of
 from dsv4.errors import InputError
 from dsv4.results import Progress
@@ -72,7 +73,9 @@ def facts(studio: Any) -> dict[str, Any]:
             rows.append((PARTS[name] if name in PARTS else name, f"{count / 1e6:.1f} million parameters"))
         rows.append(("Together", f"{sum(counts.values()) / 1e6:.1f} million parameters"))
     about = {"name": str(studio.name), "fingerprint": fingerprint_of(studio), "parts": rows}
-    return {**about, "cannot": cannot(studio), "pid": os.getpid()}
+    head = getattr(getattr(studio, "model", None), "head", None)
+    pace = forecast.pace_of(head) if head is not None else {}
+    return {**about, "cannot": cannot(studio), "pid": os.getpid(), "pace": pace}
 
 
 def meters(studio: Any) -> dict[str, dict[str, Any]]:

@@ -77,8 +77,9 @@ class EchoStudio:
 
     def svg(
         self,
-        prompt: str,
+        prompt: str = "",
         *,
+        picture: Image | None = None,
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 1200,
@@ -86,7 +87,13 @@ class EchoStudio:
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Svg:
-        """A disc whose colour comes from the prompt and the seed, moving if the prompt says so."""
+        """A disc whose colour comes from the prompt and the seed, moving if the prompt says so.
+
+        A picture without a prompt is a picture of its size.
+        """
+        if picture is not None and not prompt.strip():
+            (opened,) = open_pictures([picture])
+            prompt = f"a picture of {opened.width} x {opened.height}"
         text = limits.check_prompt(prompt)
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
         red, green, blue = _colour(text, seed)

@@ -7,7 +7,8 @@ N * (a + b * N): layers for every patch, attention for every pair. a and b follo
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
 Shape = tuple[int, int, int]
@@ -21,12 +22,17 @@ def seconds_of(
 
     Raises ValueError for a shape that the head cannot make.
     """
-    import torch
-
     from dsv4._parts import part
 
     part("generation.head").check_size(head.config, *shape)
-    device = next(head.parameters()).device
+    return seconds_at(pace_of(head, clock=clock), shape, steps=steps, guidance=guidance)
+
+
+def pace_of(head: Any, *, clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
+    """How fast a head works here now, and the sizes that `work_of` needs: plain numbers for any process."""
+    import torch
+
+    device, config = next(head.parameters()).device, head.config
     head.half_precision()  # as it will be used
     took = []
     with torch.inference_mode():
@@ -37,8 +43,14 @@ def seconds_of(
             if device.type != "cpu":
                 torch.accelerator.synchronize(device)
             took.append(clock() - started)
+    sizes = {name: getattr(config, name) for name in ("patch", "heads", "head_dim", "ffn_dim")}
+    return {"seconds": min(took) / work_of(config, SMALL), **sizes}
+
+
+def seconds_at(pace: Mapping[str, float], shape: Shape, *, steps: int, guidance: float) -> float:
+    """Seconds for a shape at a pace that `pace_of` found."""
     rows = 2 if guidance != 1 else 1
-    return min(took) * steps * rows * work_of(head.config, shape) / work_of(head.config, SMALL)
+    return pace["seconds"] * steps * rows * work_of(SimpleNamespace(**pace), shape)
 
 
 def work_of(config: Any, shape: Shape) -> float:

@@ -110,8 +110,9 @@ class RemoteStudio:
 
     def svg(
         self,
-        prompt: str,
+        prompt: str = "",
         *,
+        picture: Image | None = None,
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 1200,
@@ -120,6 +121,8 @@ class RemoteStudio:
         cancelled: Cancelled = None,
     ) -> Svg:
         """A drawing by the server's images, or by its chat model where it has none; always rebuilt here."""
+        if picture is not None:
+            raise InputError(f"a picture cannot be redrawn at {self.url}: no public interface redraws")
         text = limits.check_prompt(prompt)
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
         if candidates > 1:

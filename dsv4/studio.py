@@ -119,8 +119,9 @@ class Studio:
 
     def svg(
         self,
-        prompt: str,
+        prompt: str = "",
         *,
+        picture: Image | None = None,
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 1200,
@@ -132,8 +133,16 @@ class Studio:
 
         A motion at the prompt's end ("a star bouncing") sets what was drawn in motion. Of several `candidates`, from
         seeds one after the other, the one is kept that looks most like the others.
+
+        A `picture` is described by the eyes, drawn as described (or as the prompt says, if there is one) and fitted to
+        the picture: see `dsv4.redraw`.
         """
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
+        if picture is not None:
+            from dsv4.redraw import redrawn
+
+            told = {"seed": seed, "temperature": temperature, "max_tokens": max_tokens, "candidates": candidates}
+            return redrawn(self, picture, prompt, **told, on_progress=on_progress, cancelled=cancelled)
         check_candidates(candidates, temperature)
         given = self.processor.svg(split_motion(prompt)[0])
         ready = self.model.embed(given)

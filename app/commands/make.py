@@ -1,4 +1,4 @@
-"""`dsv4 chat`, `svg`, `image` and `video`: one result from one prompt.
+"""`dsv4 chat`, `describe`, `svg`, `image` and `video`: one result from one prompt.
 
 What can be refused is refused before the model is loaded.
 """
@@ -18,9 +18,12 @@ from dsv4 import forecast, limits
 from dsv4._parts import part
 from dsv4.errors import InputError
 from dsv4.messages import document, image, video
+from dsv4.redraw import QUESTION
 from dsv4.results import Progress, Svg, check_output
 
 from ..settings import resolve
+
+CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 
 
 def chat(args: argparse.Namespace) -> int:
@@ -54,9 +57,26 @@ def chat(args: argparse.Namespace) -> int:
     return 0
 
 
+def describe(args: argparse.Namespace) -> int:
+    """Print what a picture, a drawing or a clip shows, in the model's words."""
+    limits.check_mode(args.mode)
+    suffix = Path(args.file).suffix.lower()
+    shown = (video if suffix in CLIPS else image)(args.file)
+    studio, started = _load(args), time.monotonic()
+    reply = studio.chat(QUESTION, shown, mode=args.mode).reply
+    if args.json:
+        _print_json({"text": reply.text}, reply.provenance, started)
+    else:
+        print(reply.text)
+    return 0
+
+
 def svg(args: argparse.Namespace) -> int:
     """Write an SVG, or print it when no file is named."""
-    limits.check_prompt(args.prompt)
+    if args.picture and args.edit:
+        raise InputError("give either a picture to redraw or a drawing to edit, not both")
+    if not args.picture:
+        limits.check_prompt(args.prompt)
     limits.check_numbers(
         seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens, candidates=args.candidates
     )
@@ -68,6 +88,7 @@ def svg(args: argparse.Namespace) -> int:
         if args.edit
         else _load(args).svg(
             args.prompt,
+            picture=image(args.picture) if args.picture else None,
             seed=args.seed,
             temperature=args.temperature,
             max_tokens=args.max_tokens,

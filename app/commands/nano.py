@@ -1,4 +1,4 @@
-"""`dsv4 train nano`, `eval nano`, `data build` and `export`: thin doors to the packages that do the work."""
+"""`dsv4 train`, `eval nano`, `data build` and `export`: thin doors to the packages that do the work."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def train(args: argparse.Namespace) -> int | None:
     _one_of("size", args.model_size, ("nano", "micro"))
     check_numbers(seed=args.seed)
     return import_module("dsv4.train.cli").main(args)
+
+
+def train_own(args: argparse.Namespace) -> int | None:
+    """Teach a finished model a person's own drawings or pictures, or go on with an interrupted run."""
+    _folder(args.data, "--data", "it holds your SVG files or pictures")
+    _above_zero(args, "minutes", "steps", "rows")
+    check_numbers(seed=args.seed)
+    return import_module("dsv4.train.own").main(args)
 
 
 def evaluate(args: argparse.Namespace) -> int | None:

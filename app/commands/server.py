@@ -17,8 +17,18 @@ def run(args: argparse.Namespace) -> int:
     given = {
         name: resolve(name, getattr(args, name)).value
         for name in (
-            "host", "port", "model", "models", "presets", "users", "hosts", "root_path", "fetch", "keep_days",
-            "keep_gb", *PLACES,
+            "host",
+            "port",
+            "model",
+            "models",
+            "presets",
+            "users",
+            "hosts",
+            "root_path",
+            "fetch",
+            "keep_days",
+            "keep_gb",
+            *PLACES,
         )  # fmt: skip
     }
     placement = Placement(

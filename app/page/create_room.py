@@ -9,8 +9,9 @@ from typing import Any
 
 import gradio as gr
 
+from dsv4 import forecast
 from dsv4.errors import InputError
-from dsv4.limits import CLIP_FPS, CLIP_SIZE, PAINTED_SIZES, RANGES, SIZES
+from dsv4.limits import CLIP_FPS, CLIP_SIZE, PAINTED_SIZES, RANGES, SIDES, clip_frames, painted_size
 
 from ..house import House
 from ..intake import take_in
@@ -37,6 +38,7 @@ LEADS = {
 VERBS = {"svg": "Draw", "image": "Paint", "video": "Animate"}
 TITLES = {"svg": "SVG", "image": "Image", "video": "Video"}
 SEEDS = 100_000  # short enough to write down
+TIMED = ("seconds", "size", "count", "steps", "guidance")  # settings that the time of a picture or a clip depends on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +76,7 @@ def _bench(house: House, kind: str, model: gr.Dropdown) -> Bench:
                 with gr.Row():
                     run = gr.Button(VERBS[kind], variant="primary", scale=3)
                     stop = gr.Button("Stop", variant="stop", visible=False, scale=1)
+                told = gr.HTML(elem_id=f"{kind}-time", visible=kind != "svg")
                 line = gr.HTML(look.status(), elem_id=f"{kind}-line")
                 code = gr.Code(
                     label="SVG", language="html", interactive=False, lines=6, max_lines=18, wrap_lines=True,
@@ -99,6 +102,8 @@ def _bench(house: House, kind: str, model: gr.Dropdown) -> Bench:
     if kind != "svg":
         with tab:
             real_weights(house, kind, prompt, settings["seed"], outputs, (follow, FOLLOW))
+        timed = [settings[name] for name in TIMED if name in settings]
+        gr.on([prompt.focus, *(one.change for one in timed)], worker.timed, timed, told, **QUIET)
     if "seed" in settings:
         dice.click(lambda: secrets.randbelow(SEEDS), None, settings["seed"], **QUIET)
     return Bench(
@@ -130,7 +135,7 @@ def _settings(kind: str) -> tuple[dict[str, Any], gr.Button]:
         return found, dice
     if kind == "image":
         told = f"larger than {PAINTED_SIZES[-1]}: painted at that size and enlarged"
-        found["size"] = gr.Radio(list(SIZES), value=128, label="Size in pixels", info=told)
+        found["size"] = gr.Slider(SIDES[0], SIDES[-1], 128, step=SIDES.step, label="Size in pixels", info=told)
         found["count"] = gr.Slider(1, 4, 1, step=1, label="How many", info="seeds that follow each other")
     with gr.Accordion("Finer settings", open=False):
         most = min(32, int(RANGES["steps"].high))
@@ -176,6 +181,22 @@ class _Bench:
         except ValueError as error:
             return skip, *_idle(), complain(error), skip, skip
         return " ".join(job.id for job in jobs), *_busy(), look.status("Waiting for its turn …"), skip, skip
+
+    def timed(self, *values: Any) -> str:
+        """How long what is set would take here, before it is asked for; nothing where the model has no head."""
+        pace = self.house.keeper.facts.get("pace")
+        if not pace:
+            return ""
+        names = [name for name in TIMED if name in self.names]
+        given = {name: float(value or 1) for name, value in zip(names, values, strict=True)}
+        if "seconds" in given:
+            side, frames = CLIP_SIZE, clip_frames(given["seconds"])
+        else:
+            side, frames = painted_size(int(given["size"])), 1
+        told = {"steps": int(given["steps"]), "guidance": given["guidance"]}
+        seconds = forecast.seconds_at(pace, (frames, side, side), **told) * given.get("count", 1)
+        what = f"{frames} frames" if frames > 1 else "One frame" if "seconds" in given else "This"
+        return f'<span class="soft">{what} will take {forecast.told(seconds)} on this machine.</span>'
 
     def change(self, names: str, wish: str, model: str, request: gr.Request) -> tuple[Any, ...]:
         """Queue a change of the drawing that is shown: a new one, the old one stays in the gallery."""

@@ -29,12 +29,14 @@ SHOWN_FAULTS = 20
 
 
 class Entry(NamedTuple):
-    """Where a row lies in the file, and its kind: rows of one kind may share a forward pass."""
+    """Where a row lies in the file, its kind (rows of one kind may share a forward pass), and what it begins with."""
 
     line: int
     offset: int
     length: int
     kind: tuple[Any, ...]
+    id: str
+    after: str
 
 
 class Rows:
@@ -91,7 +93,7 @@ def index_rows(
             if not in_lines:
                 offset = copy.tell()
                 copy.write(content)
-            entries.append(Entry(number, offset, len(content), kind_of(job) + shape(job)))
+            entries.append(Entry(number, offset, len(content), kind_of(job) + shape(job), job.id, job.after))
         digest = check.finish()
         copy.flush()
         kept = Path(jobs).open("rb") if in_lines else copy  # type: ignore[arg-type]
@@ -125,7 +127,12 @@ def kind_of(job: Job) -> tuple[Any, ...]:
     if job.task in ("chat", "svg", "read"):
         return (job.task,)
     shape = tuple(str(job.options.get(key)) for key in ("seconds", "steps", "guidance"))
-    return (job.task, *shape, bool(job.pictures))
+    return (job.task, *shape, bool(job.pictures), job.after)
+
+
+def not_earlier(name: str) -> str:
+    """What is wrong with a row that begins with another which is not before it."""
+    return f"after: no earlier row has the id '{name}'; a row can only begin with what one before it made"
 
 
 class _Check:
@@ -154,6 +161,8 @@ class _Check:
         if self._count == 1 and job.form == OPENAI:
             self.form = OPENAI
         self._pictures |= {path for path in job.pictures if isinstance(path, Path)}
+        if job.after and not job.fault and job.after not in self._lines_of:
+            job = replace(job, fault=not_earlier(job.after))
         return job if job.id else replace(job, form=self.form)
 
     def finish(self) -> str:

@@ -1,8 +1,9 @@
 """One row of work: what it may say in our own plain form, and every fault named.
 
 A plain row is `{"id": "a1", "task": "chat|svg|image|video", "prompt": "...", "images": ["b.png"], "seed": 7, ...}`, or
-`{"id": "a2", "task": "read", "images": ["paper.pdf"], ...}`; a picture is a path or a `data:` address. Nothing is ever
-fetched.
+`{"id": "a2", "task": "read", "images": ["paper.pdf"], ...}`; a picture is a path or a `data:` address. A clip's
+`"after": "a1"` begins with what an earlier row made: a picture or drawing is its first frame, a clip is gone on with.
+Nothing is ever fetched.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Job:
     suffix: str = ""
     model: str = ""
     notes: tuple[str, ...] = ()
+    after: str = ""  # id of an earlier row whose result a clip begins with
+    clip: Path | None = None  # that result, once it is there and is a clip
 
 
 def load_line(content: bytes) -> dict[str, Any] | str:
@@ -79,6 +82,9 @@ def plain_job(number: int, name: str, row: dict[str, Any], files: Path | None) -
     Raises InputError for a task, key or value that cannot be.
     """
     task, prompt, images = row.pop("task", None), row.pop("prompt", ""), row.pop("images", [])
+    after = row.pop("after", "") if task == "video" else ""
+    if after != "" and (images or checked_id(after, "after") == name):
+        raise InputError("after names an earlier row whose result the clip begins with, and stands without images")
     if not isinstance(task, str) or task not in TASKS:
         raise unknown("task", task, TASKS)
     if not isinstance(prompt, str):
@@ -93,8 +99,9 @@ def plain_job(number: int, name: str, row: dict[str, Any], files: Path | None) -
     if task == "read":
         checked_options(row)
     return Job(
-        line=number, id=name, task=task, prompt=prompt, pictures=pictures, options=row, suffix=SUFFIXES.get(task, "")
-    )
+        line=number, id=name, task=task, prompt=prompt, pictures=pictures, options=row, suffix=SUFFIXES.get(task, ""),
+        after=after,
+    )  # fmt: skip
 
 
 def check_pictures(task: str, pictures: tuple[Path | bytes, ...]) -> None:

@@ -13,6 +13,7 @@ from os import PathLike
 from pathlib import Path
 from typing import cast
 
+from dsv4.batch.begins import Begins
 from dsv4.batch.cluster import run_on_ray
 from dsv4.batch.jobs import Jobs, Rows, index_rows
 from dsv4.batch.ledger import Ledger
@@ -73,6 +74,8 @@ def run_batch(
     maker = _loaded(studio)
     folder = _open_folder(Path(out))
     with closing(index_rows(jobs, local_files=local_files, shape=shape_for(maker))) as rows:
+        if backend != "local" and any(entry.after for entry in rows.entries):
+            raise InputError("rows that begin with what another row made run one after the other: use backend local")
         size = batch_size if batch_size is not None else None if hasattr(maker, "together") else 1
         with Ledger.create(folder, _manifest(rows, maker, seed, size)) as ledger:
             if retry_failed:
@@ -99,21 +102,36 @@ class _Run:
     def __init__(self, folder: Path, ledger: Ledger, rows: Rows, on_row: Callable[[BatchReport], None] | None) -> None:
         self.folder, self.ledger, self.rows, self.on_row = folder, ledger, rows, on_row
         self.done, self.failed = ledger.counts()
+        self.begins = Begins(folder, rows)
         self.work = folder / ".work"
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir()
 
     def items(self, size: int | None, cancelled: Callable[[], bool] | None) -> Iterator[Item]:
-        """The groups that are not done; ends early once cancelled."""
-        finished = self.ledger.places()
+        """The groups that are not done; ends early once cancelled.
+
+        A group that begins with a row whose result is not there yet waits until all others are done.
+        """
+        finished, later = self.ledger.places(), list[list[int]]()
         for group in groups((entry.kind for entry in self.rows.entries), size=size):
             left = [place for place in group if place not in finished]
             if not left:
                 continue
             if cancelled is not None and cancelled():
                 return
-            before = {place: self.ledger.attempts(place) for place in left}
-            yield Item([(place, self.rows.job(place)) for place in left], before)
+            if self.begins.waits(left[0], self.ledger.places() if self.rows.entries[left[0]].after else finished):
+                later.append(left)
+                continue
+            yield self._item(left)
+        # In the order of the input, so that a row stands before those that begin with it.
+        for left in sorted(later):
+            if cancelled is not None and cancelled():
+                return
+            yield self._item(left)
+
+    def _item(self, places: list[int]) -> Item:
+        before = {place: self.ledger.attempts(place) for place in places}
+        return Item([(place, self.begins.ready(place, self.rows.job(place))) for place in places], before)
 
     def keep(self, outcomes: list[Outcome]) -> None:
         """Put the files in place, then commit the lines."""

@@ -17,7 +17,7 @@ from dsv4.batch.plan import seed_of
 from dsv4.batch.reading import check_file, checked_options, read_file, reading_parts
 from dsv4.batch.row import OPENAI, Job
 from dsv4.errors import InputError, unknown
-from dsv4.messages import Image, image
+from dsv4.messages import Image, image, video
 from dsv4.reading import Reading
 from dsv4.results import ChatStream, Clip, Picture, Reply, Svg
 
@@ -179,6 +179,8 @@ def arguments(job: Job) -> dict[str, Any]:
             given["history"] = job.history
     elif shown:
         given["first_frame"] = shown[0]
+    elif job.clip is not None:
+        given["after"] = video(job.clip)
     return given
 
 

@@ -37,20 +37,17 @@ MIX: dict[str, float] = {
 _WAITING = 24
 
 
-class TextMixture:
-    """Iterates for ever over dicts of int32 arrays [R, T]: ids, targets, positions, segments; the same for a seed."""
+class PackedRows:
+    """Iterates for ever over dicts of int32 arrays [R, T]: ids, targets, positions, segments.
 
-    def __init__(
-        self, data_dir: Path, *, seed: int, seq_len: int, rows: int, mix: Mapping[str, float] | None = None
-    ) -> None:
+    `next_document` gives one document after another, none longer than `seq_len`.
+    """
+
+    def __init__(self, next_document: Callable[[], Document], *, pad: int, seq_len: int, rows: int) -> None:
         if seq_len < 8 or rows < 1:
             raise ValueError(f"a batch needs rows of at least 8 tokens and at least one row, got {rows} x {seq_len}")
-        self.documents = Documents(data_dir, seed=seed)
-        self.mix = dict(MIX if mix is None else mix)
+        self._next, self.pad = next_document, pad
         self.seq_len, self.rows = seq_len, rows
-        self.pad = self.documents.tokenizer.id_of("<|pad|>")
-        self._makers: dict[str, Callable[[], Document]] = {name: getattr(self.documents, name) for name in self.mix}
-        self._given = dict.fromkeys(self.mix, 0.0)
         self._waiting: deque[Document] = deque()
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
@@ -69,16 +66,6 @@ class TextMixture:
         for row in range(self.rows):
             self._fill({name: array[row] for name, array in batch.items()})
         return batch
-
-    def next_document(self) -> Document:
-        """A document of the kind that is furthest behind its share, short enough for a row."""
-        while True:
-            kind = min(self.mix, key=lambda name: self._given[name] / self.mix[name])
-            prompt, answer = self._makers[kind]()
-            # Counted even when too long, so that a kind that never fits cannot hold up the others.
-            self._given[kind] += len(prompt) + len(answer)
-            if len(prompt) + len(answer) <= self.seq_len:
-                return prompt, answer
 
     def _fill(self, row: dict[str, np.ndarray]) -> None:
         start = number = 0
@@ -99,10 +86,33 @@ class TextMixture:
     def _fitting(self, room: int) -> Document | None:
         """The longest-waiting document that still fits, or None when none of the waiting does."""
         while len(self._waiting) < _WAITING:
-            self._waiting.append(self.next_document())
+            self._waiting.append(self._next())
         for place, (prompt, answer) in enumerate(self._waiting):
             if len(prompt) + len(answer) <= room:
                 found = self._waiting[place]
                 del self._waiting[place]
                 return found
         return None
+
+
+class TextMixture(PackedRows):
+    """Packed rows of all kinds of documents by their shares; the same for a seed."""
+
+    def __init__(
+        self, data_dir: Path, *, seed: int, seq_len: int, rows: int, mix: Mapping[str, float] | None = None
+    ) -> None:
+        self.documents = Documents(data_dir, seed=seed)
+        super().__init__(self.next_document, pad=self.documents.tokenizer.id_of("<|pad|>"), seq_len=seq_len, rows=rows)
+        self.mix = dict(MIX if mix is None else mix)
+        self._makers: dict[str, Callable[[], Document]] = {name: getattr(self.documents, name) for name in self.mix}
+        self._given = dict.fromkeys(self.mix, 0.0)
+
+    def next_document(self) -> Document:
+        """A document of the kind that is furthest behind its share, short enough for a row."""
+        while True:
+            kind = min(self.mix, key=lambda name: self._given[name] / self.mix[name])
+            prompt, answer = self._makers[kind]()
+            # Counted even when too long, so that a kind that never fits cannot hold up the others.
+            self._given[kind] += len(prompt) + len(answer)
+            if len(prompt) + len(answer) <= self.seq_len:
+                return prompt, answer

@@ -10,12 +10,14 @@ if TYPE_CHECKING:
     from .animation import duration as duration
     from .compose import beside as beside
     from .compose import in_circle as in_circle
+    from .compose import in_row as in_row
     from .compose import in_square as in_square
     from .compose import recolour as recolour
     from .compose import repeated as repeated
     from .editing import edit as edit
     from .film import at_time as at_time
     from .film import frames as frames
+    from .fit import fitted as fitted
     from .motion import moving as moving
     from .normalise import canonical as canonical
     from .palette import COLOURS as COLOURS
@@ -56,10 +58,12 @@ _HOME = {
     "edit": "editing",
     "at_time": "film",
     "frames": "film",
+    "fitted": "fit",
     "moving": "motion",
     "rasterise_trusted": "render",
     "in_circle": "compose",
     "in_square": "compose",
+    "in_row": "compose",
     "beside": "compose",
     "repeated": "compose",
     "recolour": "compose",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+from collections.abc import Sequence
 
 from .drawing import Drawing, Group, Override, RootStyle, Shape, write
 from .normalise import canonical_drawing
@@ -34,6 +35,13 @@ def in_square(svg: str) -> str:
 def beside(left: str, right: str) -> str:
     """Return two drawings side by side, each at half size. Raises ValueError as `canonical`."""
     return _placed([canonical_drawing(left), canonical_drawing(right)])
+
+
+def in_row(parts: Sequence[str]) -> str:
+    """Return two, three or four drawings beside each other, smaller. Raises ValueError for another number."""
+    if len(parts) not in _PLACES:
+        raise ValueError(f"{', '.join(map(str, _PLACES))} drawings can stand beside each other, not {len(parts)}")
+    return _placed([canonical_drawing(svg) for svg in parts])
 
 
 def repeated(svg: str, n: int) -> str:

@@ -191,9 +191,7 @@ def test_f14_a_full_device_gets_one_smaller_plan_and_then_advice(scene):
         assert most.status_code == 507 and "ask for less at once" in most.json()["error"]["message"]
         made = client.post(VIDEO, json={"prompt": "x", "seconds": "2"}).json()
         until(lambda: client.get(f"{VIDEO}/{made['id']}").json()["status"] == "completed")
-        assert client.get(f"{VIDEO}/{made['id']}").json()["warnings"] == [
-            "The device was full, so 2 seconds became 1."
-        ]
+        assert client.get(f"{VIDEO}/{made['id']}").json()["warnings"] == ["The device was full, so 2 seconds became 1."]
         held = client.post(CHAT, json=said("how much is held?")).json()
         assert held["choices"][0]["message"]["content"] == "held 0"  # what did not fit was let go of
 

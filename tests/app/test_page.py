@@ -219,3 +219,22 @@ def test_real_weights_are_told_of_with_licence_memory_and_what_to_run(tmp_path):
                   f"hf download Lightricks/LTX-Video --local-dir {tmp_path}/ltx-video"):  # fmt: skip
         assert words in html, words
     assert html.count("not here") == 8 and "<script" not in html
+
+
+def test_the_create_room_says_how_long_what_is_set_would_take():
+    from types import SimpleNamespace
+
+    from app.page.create_room import _Bench
+    from dsv4 import forecast
+
+    pace = {"seconds": 2e-9, "patch": 8, "heads": 6, "head_dim": 64, "ffn_dim": 1536}
+    house = SimpleNamespace(keeper=SimpleNamespace(facts={"pace": pace}))
+    paint, film = _Bench(house, "image"), _Bench(house, "video")
+    one = forecast.seconds_at(pace, (1, 128, 128), steps=8, guidance=2.0)
+    assert forecast.told(4 * one) in paint.timed(200, 4, 8, 2.0)
+    long = forecast.seconds_at(pace, (48, 64, 64), steps=8, guidance=2.0)
+    assert (
+        film.timed(6, 8, 2.0) == f'<span class="soft">48 frames will take {forecast.told(long)} on this machine.</span>'
+    )
+    assert long > 48 * one
+    assert _Bench(SimpleNamespace(keeper=SimpleNamespace(facts={})), "image").timed(64, 1, 8, 2.0) == ""
