@@ -120,7 +120,7 @@ def test_what_is_loaded_is_told_with_what_it_did(house, over):
     assert "is loading" in describe(SimpleNamespace(keeper=SimpleNamespace(state="loading", name="nano")))
     over(house, house.submit("chat", {"prompt": "one two three"}, owner="me"))
     shown = describe(house, "me")
-    assert "| Model | echo |" in shown and "| chat | 1 |" in shown and "| 3 | 3 |" in shown
+    assert "| Model | echo |" in shown and "| chat | 1 |" in shown and "| 3 | 0 | 3 |" in shown
     assert CHECKED in shown and all(name in shown for name, *_ in PRICES)
 
 
