@@ -106,6 +106,7 @@ def measure(folder: Path, *, layers: int, tokens: int, small: bool) -> list[dict
     with torch.inference_mode():
         states = [[core.new_cache(1, PROMPT + WARM_UP + tokens), torch.zeros(1, 1, dtype=torch.long)] for core in cores]
         for core, state, one in zip(cores, states, made, strict=True):
+            core(ids_BT, last_only=True)  # weights are views of files until they are read for the first time
             begun = time.thread_time()
             state[1] = core(ids_BT, cache=state[0], last_only=True).logits_BTV.argmax(-1)
             one["prompt"] = time.thread_time() - begun
