@@ -17,6 +17,7 @@ from dsv4.errors import InputError
 
 WARM_UP = 3
 PROMPT = 256
+SHAPE = (1408, 2048)  # of one expert's matrix
 TIERS = (("bf16", None), ("q8", 8), ("q4", 4))
 
 
@@ -47,7 +48,41 @@ def main(argv: list[str] | None = None) -> int:
             f"| {1 / one['decode']:.2f} | {first['decode'] / one['decode']:.2f}x "
             f"| {PROMPT / one['prompt']:.1f} | {first['prompt'] / one['prompt']:.2f}x | {apart} |"
         )
+    rows, columns = SHAPE
+    took = products(small=args.small)
+    told = ", ".join(f"{tier} {1e6 * one:.0f} µs ({took['bf16'] / one:.2f}x)" for tier, one in took.items())
+    print(f"\none product of {rows} x {columns} with one vector, weights not in any cache: {told}")
     return 0
+
+
+def products(*, small: bool) -> dict[str, float]:
+    """Median seconds of CPU of one vector's product with a matrix in each form, over more matrices than caches hold."""
+    import torch
+
+    from dsv4.bench.placed import GROUP
+    from dsv4.ops.linear import linear
+    from dsv4.ops.packed import PackedMatrix
+
+    rows, columns = SHAPE
+    count = 4 if small else 100
+    generator = torch.Generator().manual_seed(0)
+    x_1K = torch.randn(1, columns, generator=generator).bfloat16()
+    words = torch.randint(-(2**31), 2**31, (rows, columns // 4), generator=generator).int()
+    scales = torch.rand(rows, columns // GROUP, generator=generator).bfloat16()
+    plain = torch.randn(rows, columns, generator=generator).bfloat16()
+    forms = {
+        "bf16": [plain.clone() for _ in range(count)],
+        "q8": [PackedMatrix(words.clone(), scales, columns) for _ in range(count)],
+        "q4": [PackedMatrix(words[:, : columns // 8].clone(), scales, columns) for _ in range(count)],
+    }
+    took: dict[str, list[float]] = {tier: [] for tier in forms}
+    with torch.inference_mode():
+        for number in range(count):
+            for tier, matrices in forms.items():
+                begun = time.thread_time()
+                linear(x_1K, matrices[number])
+                took[tier].append(time.thread_time() - begun)
+    return {tier: sorted(one)[len(one) // 2] for tier, one in took.items()}
 
 
 def measure(folder: Path, *, layers: int, tokens: int, small: bool) -> list[dict[str, Any]]:
@@ -71,6 +106,7 @@ def measure(folder: Path, *, layers: int, tokens: int, small: bool) -> list[dict
     with torch.inference_mode():
         states = [[core.new_cache(1, PROMPT + WARM_UP + tokens), torch.zeros(1, 1, dtype=torch.long)] for core in cores]
         for core, state, one in zip(cores, states, made, strict=True):
+            core(ids_BT, last_only=True)  # weights are views of files until they are read for the first time
             begun = time.thread_time()
             state[1] = core(ids_BT, cache=state[0], last_only=True).logits_BTV.argmax(-1)
             one["prompt"] = time.thread_time() - begun

@@ -52,8 +52,8 @@ def library() -> ctypes.CDLL | None:
 def times(
     x_MK: Tensor, data: Tensor, scales_NG: Tensor | None, *, bits: int, rows: int, group: int, lib: ctypes.CDLL
 ) -> Tensor:
-    """x · rowsᵀ: float32 [M, N]. data: words of packed rows, or rows in bfloat16 (bits 16); contiguous, on the CPU."""
-    x_MK = x_MK.float().contiguous()
+    """x (float32) · rowsᵀ: float32 [M, N]. data: words of packed rows, or rows in bfloat16 (bits 16); on the CPU."""
+    x_MK = x_MK.contiguous()
     count, columns = x_MK.shape
     y_MN = torch.empty(count, rows)
     threads = torch.get_num_threads() if rows * columns >= ALONE_BELOW else 1

@@ -8,6 +8,8 @@ first in the lowest bits of a 32-bit word; one scale for each group of a row.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +44,7 @@ class PackedMatrix:
     def open(self, dtype: torch.dtype = torch.float32) -> Tensor:
         """code · scale of its group, [N, K]."""
         rows, columns = self.shape
-        lib = self._lib()
+        lib = self._lib
         if lib is not None and dtype in native.FORMS and columns * self.bits % 32 == 0 and self.group % 2 == 0:
             made_NK = torch.empty(rows, columns, dtype=dtype)
             native.opened(self.words_NX, self.scales_NG, made_NK, bits=self.bits, lib=lib)
@@ -55,12 +57,16 @@ class PackedMatrix:
         """x · weightᵀ for [..., K]: [..., N] in the format of x."""
         rows, columns = self.shape
         count = x.numel() // columns
-        lib = self._lib() if count <= FEW and native.takes(self.bits, rows, columns, self.group) else None
-        if lib is None or x.dtype not in native.FORMS:
+        if count > FEW or x.dtype not in native.FORMS or not self._multiplies:
             return F.linear(x, self.open(x.dtype))
-        y_MN = native.times(x.reshape(count, columns), self.words_NX, self.scales_NG, bits=self.bits, rows=rows,
-                            group=self.group, lib=lib)  # fmt: skip
+        x_MK = x.reshape(count, columns).float()
+        y_MN = native.times(x_MK, self.words_NX, self.scales_NG, bits=self.bits, rows=rows, group=self.group,
+                            lib=self._lib)  # fmt: skip
         return y_MN.to(x.dtype).view(*x.shape[:-1], rows)
+
+    @cached_property
+    def _multiplies(self) -> bool:
+        return self._lib is not None and native.takes(self.bits, *self.shape, self.group)
 
     def rows(self, begin: int, end: int) -> PackedMatrix:
         """Some of its rows, as a view."""
@@ -82,7 +88,9 @@ class PackedMatrix:
         """The same elsewhere."""
         return PackedMatrix(self.words_NX.to(device, **options), self.scales_NG.to(device, **options), self.shape[1])
 
-    def _lib(self):
+    @cached_property
+    def _lib(self) -> Any:
+        """The compiled loops, where there are any that can read this."""
         plain = self.device.type == "cpu" and self.words_NX.is_contiguous() and self.scales_NG.is_contiguous()
         return native.library() if plain and self.scales_NG.dtype in native.FORMS else None
 
@@ -96,10 +104,14 @@ class PackedLinear(nn.Module):
         self.register_buffer("words_NX", matrix.words_NX, persistent=False)
         self.register_buffer("scales_NG", matrix.scales_NG, persistent=False)
 
+        self._made = matrix
+
     @property
     def matrix(self) -> PackedMatrix:
-        """The weight."""
-        return PackedMatrix(self.words_NX, self.scales_NG, self.columns)
+        """The weight, made anew where the buffers were moved."""
+        if self._made.words_NX is not self.words_NX or self._made.scales_NG is not self.scales_NG:
+            self._made = PackedMatrix(self.words_NX, self.scales_NG, self.columns)
+        return self._made
 
     def forward(self, x: Tensor) -> Tensor:
         """x · weightᵀ."""

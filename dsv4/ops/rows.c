@@ -61,14 +61,13 @@ static inline Floats spread(const void *scales, int64_t place, int half, int64_t
     return made;
 }
 
-/* Of four rows: the sum over groups of scale times (sum of codes times x, less what the codes' offset adds). A group is
-   `run` stretches of sixteen words, or one stretch has `parts` groups. Columns behind the last whole stretch are added
-   one by one. */
+/* Of four rows: the sum over groups of scale times sum of codes times x. A group is `run` stretches of sixteen words, or
+   one stretch has `parts` groups. Sums begin at `start`, which takes back what the codes' offset will add. Columns behind
+   the last whole stretch are added one by one. */
 #define ADD(r, bits) t##r += NUMBER(v##r, s, bits) * xs
-#define OFFSET(r) c##r += sums[g + part] * scale_at(scales, (row + r) * groups + g + part, half)
 #define FOUR_ROWS(name, bits)                                                                                      \
     static void name(float *y, const uint32_t *words, const void *scales, int half, const float *laid,             \
-                     const float *sums, const float *x, int64_t n, int64_t k, int64_t group, int threads) {        \
+                     const float *start, const float *x, int64_t n, int64_t k, int64_t group, int threads) {       \
         const int each = 32 / bits, stretch = WORDS * each;                                                        \
         const int64_t groups = bits == 16 ? 0 : k / group, width = k / each;                                       \
         const int64_t run = group >= stretch ? group / stretch : 1, parts = group >= stretch ? 1 : stretch / group; \
@@ -77,9 +76,8 @@ static inline Floats spread(const void *scales, int64_t place, int half, int64_t
         for (int64_t row = 0; row < n; row += 4) {                                                                 \
             const uint32_t *w0 = words + row * width, *w1 = w0 + width, *w2 = w1 + width, *w3 = w2 + width;        \
             Floats a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0};                                                         \
-            float c0 = 0, c1 = 0, c2 = 0, c3 = 0;                                                                  \
             for (int64_t b = 0, g = 0; b < whole; b += run, g += parts) {                                          \
-                Floats t0 = {0}, t1 = {0}, t2 = {0}, t3 = {0};                                                     \
+                Floats t0 = *(const LooseFloats *)(start + b / run * WORDS), t1 = t0, t2 = t0, t3 = t0;            \
                 for (int64_t at = b * WORDS; at < (b + run) * WORDS; at += WORDS) {                                \
                     Words v0 = *(const LooseWords *)(w0 + at), v1 = *(const LooseWords *)(w1 + at);                \
                     Words v2 = *(const LooseWords *)(w2 + at), v3 = *(const LooseWords *)(w3 + at);                \
@@ -101,10 +99,9 @@ static inline Floats spread(const void *scales, int64_t place, int half, int64_t
                 a1 += t1 * spread(scales, (row + 1) * groups + g, half, parts);                                    \
                 a2 += t2 * spread(scales, (row + 2) * groups + g, half, parts);                                    \
                 a3 += t3 * spread(scales, (row + 3) * groups + g, half, parts);                                    \
-                for (int64_t part = 0; part < parts; part++) OFFSET(0), OFFSET(1), OFFSET(2), OFFSET(3);           \
             }                                                                                                      \
-            y[row] = total(a0) - c0, y[row + 1] = total(a1) - c1;                                                  \
-            y[row + 2] = total(a2) - c2, y[row + 3] = total(a3) - c3;                                              \
+            y[row] = total(a0), y[row + 1] = total(a1);                                                            \
+            y[row + 2] = total(a2), y[row + 3] = total(a3);                                                        \
             for (int64_t c = whole * stretch; bits < 16 && c < k; c++)                                             \
                 for (int r = 0; r < 4; r++) {                                                                      \
                     uint32_t word = words[(row + r) * width + c / each];                                           \
@@ -119,15 +116,20 @@ FOUR_ROWS(sixteen_bits, 16)
 FOUR_ROWS(eight_bits, 8)
 FOUR_ROWS(four_bits, 4)
 
-/* One vector as the loops above read it, and for each group the sum that takes the codes' offset back. */
-static void lay(float *laid, float *sums, const float *x, int bits, int64_t k, int64_t group) {
-    const int each = 32 / bits;
-    for (int64_t g = 0; g < k / group; g++) {
-        float sum = 0;
-        for (int64_t c = 0; c < group; c++) sum += x[g * group + c];
-        sums[g] = sum * (float)(1 << (bits - 1));
-    }
-    for (int64_t b = 0; b < k / (WORDS * each); b++)
+/* One vector as the loops above read it, and what their sums begin at: minus the codes' offset times the sum of x over
+   each group, shared out among the words of a stretch that the group has. */
+static void lay(float *laid, float *start, const float *x, int bits, int64_t k, int64_t group) {
+    const int each = 32 / bits, stretch = WORDS * each;
+    const int64_t step = group >= stretch ? group / stretch * stretch : stretch, parts = stretch / group > 1 ? stretch / group : 1;
+    const float offset = bits == 16 ? 0.0f : (float)(1 << (bits - 1)), share = (float)parts / WORDS;
+    for (int64_t b = 0; b < k / step; b++)
+        for (int64_t part = 0; part < parts; part++) {
+            float sum = 0;
+            for (int64_t c = 0; c < step / parts; c++) sum += x[b * step + part * (step / parts) + c];
+            for (int64_t one = 0; one < WORDS / parts; one++)
+                start[b * WORDS + part * (WORDS / parts) + one] = -offset * share * sum;
+        }
+    for (int64_t b = 0; b < k / stretch; b++)
         for (int s = 0; s < each; s++) {
             float by = bits == 16 || s + 1 == each ? 1.0f : 1.0f / (float)(1u << (bits * s));
             for (int one = 0; one < WORDS; one++)
@@ -139,7 +141,7 @@ static void lay(float *laid, float *sums, const float *x, int bits, int64_t k, i
    the 512 / bits numbers of a stretch or a half, quarter ... of it, down to a word. `half`: scales are bfloat16. */
 int dsv4_times(int bits, float *y, const void *words, const void *scales, int half, const float *x, int64_t m, int64_t n,
                int64_t k, int64_t group, int threads) {
-    float *laid = malloc(sizeof(float) * (size_t)(k + k / group));
+    float *laid = malloc(sizeof(float) * (size_t)(2 * k + WORDS));
     if (laid == NULL) return 1;
     for (int64_t one = 0; one < m; one++) {
         const float *from = x + one * k;
