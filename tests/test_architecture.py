@@ -29,7 +29,7 @@ LAYERS = (
     ("model", "data"),
     ("instructions",),
     ("finish",),
-    ("together", "ocr"),
+    ("together", "ocr", "redraw"),
     ("echo", "remote"),
     ("studio",),
     ("eval", "bench"),
