@@ -83,8 +83,10 @@ class House:
         `model` in `params` names one of the models that can be chosen; without it, it is the one that is always there.
         """
         choice = self.shelf.find(params.get("model"))
-        preset = choice is not None and choice.preset
-        checked = presets.check(choice.name, kind, params) if preset else kinds.check(kind, params)
+        if choice is not None and choice.preset:
+            checked = presets.check(choice.name, kind, params)
+        else:
+            checked = kinds.check(kind, params)
         if choice is not None:
             checked["model"] = choice.name
         for name in kinds.files_of(checked):
