@@ -22,7 +22,8 @@ from dsv4.train.run import Job, StagePlan, finished_stages, load_parts, run_stag
 from dsv4.train.world import World, join_world
 
 CHECKPOINT_MINUTES = 1.0
-DRAW_RATES = Rates(matrices=8e-4, rest=1e-4, rows=4e-3)
+# Drawings go into the memory (Engram rows); matrices that move as fast forget a third of the icons (docs/training.md).
+DRAW_RATES = Rates(matrices=1e-4, rest=5e-5, rows=4e-3)
 PAINT_RATES = Rates(matrices=2e-3, rest=3e-4, rows=0.0)
 
 

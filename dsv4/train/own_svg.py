@@ -40,8 +40,8 @@ MOST_TOKENS = 1000  # of a drawing; longer ones are simplified, as those of nano
 OWN_SHARE = 0.4  # of all tokens
 PLAIN = 0.7  # share of requests that are the bare caption
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the way from the old weights to the new ones
-REHEARSED = 120  # requests that the model answers beforehand
-LONGEST_ANSWER = 180  # tokens of such an answer; what breaks off there is not rehearsed
+REHEARSED = 160  # requests that the model answers beforehand
+LONGEST_ANSWER = 220  # tokens of such an answer; what breaks off there is not rehearsed
 ASKED = ("{} icon", "{} icon", "{a}", "What is {a}?")  # of words that the tokenizer knows whole
 LOST = 0.97  # likeness below which a drawing is told of
 
