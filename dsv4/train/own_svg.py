@@ -212,10 +212,10 @@ def exactly_drawn(model: Model, drawings: Sequence[Drawing]) -> list[bool]:
     return exact(model.core.eval(), asked, pad=tokenizer.id_of("<|pad|>"), device=next(model.core.parameters()).device)
 
 
-def go_back(model: Model, before: Mapping[str, Tensor], drawings: Sequence[Drawing]) -> float:
-    """Set the core to the least share of the way from `before` that still draws all that it draws at the end of it.
+def going_back(model: Model, before: Mapping[str, Tensor], drawings: Sequence[Drawing]) -> Iterator[tuple[float, int]]:
+    """Set the core to shares of the way from `before`, least first, that draw all that it draws at the end of it.
 
-    One share more is taken, for the rounding of the weights that are written. Returns the share.
+    Gives each share, and how many drawings that is: who writes the weights takes the first that survives rounding.
     """
     after = {name: value.clone() for name, value in model.core.state_dict().items()}
 
@@ -228,10 +228,9 @@ def go_back(model: Model, before: Mapping[str, Tensor], drawings: Sequence[Drawi
         return sum(exactly_drawn(model, drawings))
 
     most = go(1.0)
-    least = next(place for place, share in enumerate(SHARES) if share == 1.0 or go(share) >= most)
-    chosen = SHARES[min(least + 1, len(SHARES) - 1)]
-    go(chosen)
-    return chosen
+    for share in SHARES:
+        if go(share) >= most:
+            yield share, most
 
 
 def kept_rehearsal(path: Path, make: Callable[[], list[list[list[int]]]]) -> list[Document]:
