@@ -22,7 +22,8 @@ from dsv4.train.run import Job, StagePlan, finished_stages, load_parts, run_stag
 from dsv4.train.world import World, join_world
 
 CHECKPOINT_MINUTES = 1.0
-DRAW_RATES = Rates(matrices=8e-4, rest=1e-4, rows=4e-3)
+# Drawings go into the memory (Engram rows); matrices that move as fast forget a third of the icons (docs/training.md).
+DRAW_RATES = Rates(matrices=1e-4, rest=5e-5, rows=4e-3)
 PAINT_RATES = Rates(matrices=2e-3, rest=3e-4, rows=0.0)
 
 
@@ -48,7 +49,7 @@ def _draw(args: argparse.Namespace) -> int:
         REHEARSED,
         OwnSvgJob,
         exactly_drawn,
-        go_back,
+        going_back,
         kept_rehearsal,
         read_drawings,
         rehearsal,
@@ -70,8 +71,12 @@ def _draw(args: argparse.Namespace) -> int:
             lambda: rehearsal(own.studio, count=REHEARSED, seed=own.seed, tell=lambda line: print(line, flush=True)),
         )
     run(own, lambda: OwnSvgJob(model, own.world, drawings, rehearsed, rows=args.rows or 2, seed=own.seed))
-    share = go_back(model, start, drawings)
-    after = exactly_drawn(finished(own, pairs).model, drawings)
+    share, after = 1.0, before
+    for tried, most in going_back(model, start, drawings):
+        share = tried
+        after = exactly_drawn(finished(own, pairs).model, drawings)
+        if sum(after) >= most:
+            break
     rows = [
         {"file": pair.path.name, "caption": pair.caption, "before": was, "after": now, "lost": one.lost}
         for pair, one, was, now in zip(pairs, drawings, before, after, strict=True)

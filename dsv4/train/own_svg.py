@@ -40,8 +40,8 @@ MOST_TOKENS = 1000  # of a drawing; longer ones are simplified, as those of nano
 OWN_SHARE = 0.4  # of all tokens
 PLAIN = 0.7  # share of requests that are the bare caption
 SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the way from the old weights to the new ones
-REHEARSED = 120  # requests that the model answers beforehand
-LONGEST_ANSWER = 180  # tokens of such an answer; what breaks off there is not rehearsed
+REHEARSED = 160  # requests that the model answers beforehand
+LONGEST_ANSWER = 220  # tokens of such an answer; what breaks off there is not rehearsed
 ASKED = ("{} icon", "{} icon", "{a}", "What is {a}?")  # of words that the tokenizer knows whole
 LOST = 0.97  # likeness below which a drawing is told of
 
@@ -212,10 +212,10 @@ def exactly_drawn(model: Model, drawings: Sequence[Drawing]) -> list[bool]:
     return exact(model.core.eval(), asked, pad=tokenizer.id_of("<|pad|>"), device=next(model.core.parameters()).device)
 
 
-def go_back(model: Model, before: Mapping[str, Tensor], drawings: Sequence[Drawing]) -> float:
-    """Set the core to the least share of the way from `before` that still draws all that it draws at the end of it.
+def going_back(model: Model, before: Mapping[str, Tensor], drawings: Sequence[Drawing]) -> Iterator[tuple[float, int]]:
+    """Set the core to shares of the way from `before`, least first, that draw all that it draws at the end of it.
 
-    One share more is taken, for the rounding of the weights that are written. Returns the share.
+    Gives each share, and how many drawings that is: who writes the weights takes the first that survives rounding.
     """
     after = {name: value.clone() for name, value in model.core.state_dict().items()}
 
@@ -228,10 +228,9 @@ def go_back(model: Model, before: Mapping[str, Tensor], drawings: Sequence[Drawi
         return sum(exactly_drawn(model, drawings))
 
     most = go(1.0)
-    least = next(place for place, share in enumerate(SHARES) if share == 1.0 or go(share) >= most)
-    chosen = SHARES[min(least + 1, len(SHARES) - 1)]
-    go(chosen)
-    return chosen
+    for share in SHARES:
+        if go(share) >= most:
+            yield share, most
 
 
 def kept_rehearsal(path: Path, make: Callable[[], list[list[list[int]]]]) -> list[Document]:
