@@ -23,7 +23,7 @@ from torch import Tensor
 from dsv4._parts import part
 from dsv4.data.pictures import PictureStream
 from dsv4.errors import InputError
-from dsv4.limits import CLIP_SIZE, PAINTED_SIZE
+from dsv4.limits import CLIP_SIZE, PAINTED_SIZES
 from dsv4.model import Model
 from dsv4.quant.policy import nano_bits
 from dsv4.train.optim import Average, Rates, make_optimizers, schedule, set_rates
@@ -122,7 +122,7 @@ def _requests(
     model: Model, data_dir: Path, rows: int, clips: float, seed: int
 ) -> Iterator[tuple[Tensor, Tensor, tuple[int, int, int]]]:
     """Ids and mask [B, T] of requests, cut to the longest, and the frames, height and width that they ask for."""
-    kinds = {"paint": (1, PAINTED_SIZE, PAINTED_SIZE), "film": (CLIP_FRAMES, CLIP_SIZE, CLIP_SIZE)}
+    kinds = {"paint": (1, PAINTED_SIZES[-1], PAINTED_SIZES[-1]), "film": (CLIP_FRAMES, CLIP_SIZE, CLIP_SIZE)}
     # A clip is as many pictures as it has frames.
     counts = {"paint": rows, "film": max(1, rows // CLIP_FRAMES)}
     streams = {

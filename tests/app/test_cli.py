@@ -150,8 +150,8 @@ def test_help_of_every_command_is_there():
     parser = build_parser()
     commands = parser._subparsers._group_actions[0].choices
     expected = (
-        "app serve chat describe svg image video read modes batch train eval data export convert quantize repo bench completion "
-        "plan doctor models config"
+        "app serve chat describe svg image video read modes batch train eval data export convert quantize repo bench "
+        "completion plan doctor models config"
     )
     assert list(commands) == expected.split()
     for command in commands.values():

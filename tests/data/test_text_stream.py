@@ -38,7 +38,7 @@ def test_rows_hold_whole_documents_whose_answers_alone_are_learnt(batches, text_
     tokenizer = Documents(text_world, seed=0).tokenizer
     bos, pad = tokenizer.id_of("<|bos|>"), tokenizer.id_of("<|pad|>")
     ends = [tokenizer.id_of(name) for name in ("<|eos|>", "<|paint|>", "<|film|>")]
-    starts = [tokenizer.id_of(name) for name in ("<|svg|>", "<|assistant|>")]
+    starts = [tokenizer.id_of(name) for name in ("<|svg|>", "<|assistant|>", "</think>")]
     count = 0
     for batch in batches:
         for row in range(ROWS):

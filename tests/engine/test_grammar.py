@@ -39,7 +39,7 @@ def test_a_core_of_random_weights_writes_drawings_in_text_tokens(tokenizer, gram
     prompt = Prompt(token_ids_BT=torch.tensor([tokenizer.encode("draw a cat")]))
     for seed in range(2):
         tokens = generate(
-            core.eval(), prompt, max_tokens=90, stop=frozenset({grammar.end}), temperature=1.0,
+            core.eval(), prompt, max_tokens=300, stop=frozenset({grammar.end}), temperature=1.0,
             generator=torch.Generator().manual_seed(seed), constraint=grammar.begin(),
         )  # fmt: skip
         written = list(tokens)
