@@ -53,7 +53,10 @@ CLIPS = (
     "a cat spinning and a dog bouncing",
     "a rocket moving up",
 )
-FIRST = (("a red apple on a sky blue background", "a red apple moving up"), ("a cat, flat style", "a cat growing"))
+FIRST = (
+    ("a red apple on a sky blue background", "a red apple moving up on a sky blue background"),
+    ("a cat, flat style", "a cat growing, flat style"),
+)
 REDRAWN = (
     "a tiger on a mint background", "a cat to the left of a dog, flat style", "a blue circle above a red square",
     "an owl above a red apple on a sky blue background",
