@@ -81,10 +81,10 @@ def test_every_file_of_the_page_comes_from_here(address: str) -> None:
 
 
 def test_a_drawing_is_made_over_http(address: str, config: dict[str, Any]) -> None:
-    text = json.dumps(run(address, config, button(config, "Draw"), ["red heart icon", "echo", 0, 0, 1]))
+    text = json.dumps(run(address, config, button(config, "Draw"), ["red heart icon", "", 0, 0, 1]))
     assert "<title>red heart icon</title>" in text and "/content" in text and "Done in" in text
 
 
 def test_bad_input_over_http_is_a_sentence(address: str, config: dict[str, Any]) -> None:
-    text = json.dumps(run(address, config, button(config, "Paint"), ["a tiger", "echo", None, 128, 1, 8, 2]))
+    text = json.dumps(run(address, config, button(config, "Paint"), ["a tiger", "", None, 128, 1, 8, 2]))
     assert "seed must be a whole number, got nothing" in text and "Traceback" not in text
