@@ -6,7 +6,6 @@ names, sizes and the digest of every file are checked before anything is kept, a
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import re
@@ -22,6 +21,7 @@ from typing import Any
 from dsv4 import __version__
 from dsv4.errors import InputError
 from dsv4.limits import ARCHIVE_BYTES, ARCHIVE_FILES, ARCHIVE_RATIO
+from dsv4.repository.unzip import FULL
 
 from .house import House
 from .intake import Unreadable, sniff
@@ -30,7 +30,6 @@ from .store import new_id
 
 FORM, TABLE = 1, "studio.json"
 PURPOSES = (MADE, SHOWN, READ)
-FULL = (errno.ENOSPC, errno.EDQUOT)
 STATES = ("done", "failed", "cancelled")
 TEXTS = (".svg", ".md", ".json")  # what carries no mark of its kind at its beginning
 TALK = {"id": str, "title": str, "created": (int, float), "head": (str, type(None))}

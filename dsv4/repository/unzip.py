@@ -5,6 +5,7 @@ Everything is judged by the archive's table before a byte is written, and counte
 
 from __future__ import annotations
 
+import errno
 import stat
 import zipfile
 import zlib
@@ -16,6 +17,7 @@ from dsv4.errors import InputError
 from dsv4.limits import ARCHIVE_RATIO, REPO_BYTES, REPO_DEPTH, REPO_FILES
 
 BROKEN = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, UnicodeError)
+FULL = (errno.ENOSPC, errno.EDQUOT)  # the disk's fault and not the zip's
 PIECE = 1 << 20
 SMALL = 10_000  # packed bytes below which a high ratio is no sign of anything
 PRECIOUS = ("CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10)))
@@ -53,6 +55,8 @@ def unzip(source: Path | IO[bytes], folder: Path) -> Path:
     except FileExistsError as error:
         raise InputError("the zip holds a name twice, or one that is a file and a folder") from error
     except BROKEN as error:
+        if isinstance(error, OSError) and error.errno in FULL:
+            raise
         raise InputError(f"this is no zip that can be read: {error}") from error
     inside = list(folder.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder

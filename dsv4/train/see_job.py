@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -148,18 +148,8 @@ class AskJob(SeeJob):
     In a stream of all kinds the one word that an answer turns on is lost among thousands; here it has steps of its own.
     """
 
-    def __init__(
-        self,
-        model: Model,
-        world: World,
-        data_dir: Path,
-        *,
-        seq_len: int,
-        rows: int,
-        seed: int,
-        workers: int | None = None,
-    ) -> None:
-        super().__init__(model, world, data_dir, seq_len=seq_len, rows=rows, seed=seed, workers=workers)
+    def __init__(self, model: Model, world: World, data_dir: Path, **options: Any) -> None:
+        super().__init__(model, world, data_dir, **options)
         self.parts = {"core": model.core}
         self.trained, self.gentle = [model.core], []
         self.feeders["ask"] = self._texts(4, ASKED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import stat
 import zipfile
@@ -108,3 +109,16 @@ def test_the_looker_unpacks_once_and_cleans_up(tmp_path):
         assert look(str(path)) is one and (one.source / "a.py").is_file()
     assert not one.source.exists()
     assert limits.REPO_BYTES > limits.UPLOAD_BYTES
+
+
+def test_a_full_disk_is_not_the_zips_fault(tmp_path, monkeypatch):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.py", "x = 1\n")
+
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zipfile.ZipFile, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        unzip(path, tmp_path / "out")
