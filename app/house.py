@@ -160,7 +160,7 @@ class House:
         tries = len(self.store.rows("SELECT 1 FROM message WHERE parent = ?", (asked.id,)))
         if kind == "chat":
             history = [
-                {"role": one.role, "text": one.text, "shown": list(one.shown)}
+                {"role": one.role, "text": _told(one), "shown": list(one.shown)}
                 for one in before
                 if one.text or one.shown
             ]
@@ -278,3 +278,12 @@ class House:
         self._tidy_timer = threading.Timer(TIDY_EVERY, self._tidy)
         self._tidy_timer.daemon = True
         self._tidy_timer.start()
+
+
+def _told(said: Said) -> str:
+    """A message as a model is told of it: a command without its word, and what was made as the call it was."""
+    if said.role == "user":
+        first, _, rest = said.text.partition(" ")
+        return rest if first in COMMANDS else said.text
+    made = said.meta.get("made_by") or {}
+    return said.text or (f"{made['task']}: {made['prompt']}" if {"task", "prompt"} <= made.keys() else "")

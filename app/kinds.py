@@ -115,7 +115,7 @@ def perform(
     # A job that an earlier version queued may lack a setting that came later.
     given = {name: params.get(name, value) for name, value in DEFAULTS[kind].items()}
     if kind == "chat":
-        return _answer(studio, params, given, files, tell, cancelled)
+        return _answer(studio, params, given, files, out, tell, cancelled)
     if params.get("edit"):
         made = _edited(studio, params, files)
     else:
@@ -171,6 +171,7 @@ def _answer(
     params: Mapping[str, Any],
     given: Mapping[str, Any],
     files: Mapping[str, str],
+    out: Path,
     tell: Tell,
     cancelled: Callable[[], bool],
 ) -> dict[str, Any]:
@@ -187,7 +188,15 @@ def _answer(
     reply = stream.reply
     usage = asdict(reply.usage)
     told = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
-    return {**told, "first": first, "made_by": dict(reply.provenance)}
+    told |= {"first": first, "made_by": dict(reply.provenance)}
+    if reply.call is None or reply.stopped != "end":
+        return told
+    readings.check_can(studio, reply.call.kind)
+    made = studio.perform(reply.call, seed=given["seed"], on_progress=tell, cancelled=cancelled)
+    if cancelled():
+        return {}
+    wanted = {"suffix": FORMATS[reply.call.kind][0], "provenance": True}
+    return {**_saved(made, out, wanted), **told, "made_by": dict(made.provenance)}
 
 
 def preview_file(preview: np.ndarray | str) -> tuple[bytes, str]:

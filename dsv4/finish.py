@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dsv4 import limits
 from dsv4._parts import part
+from dsv4.chat_format import TASKS, Call
 from dsv4.errors import InputError
 from dsv4.instructions import MOTION_SECONDS, poses_of, split_motion
 from dsv4.pictures_in import open_pictures
@@ -31,6 +32,8 @@ class Answer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.opening, self.closing = tokenizer.id_of("<think>"), tokenizer.id_of("</think>")
+        self.tasks = {tokenizer.id_of(name): kind for kind, name in TASKS.items()}
+        self.kind = ""  # of a call
         self.written = self.cached = 0
         self.thought = ""
         self._thinking = False
@@ -48,11 +51,13 @@ class Answer:
             self._thinking = True
         elif token == self.closing:
             self._thinking, self.thought, self._ids = False, self.tokenizer.decode(self._ids), []
+        elif token in self.tasks:
+            self.kind = self.kind or ("" if self._ids or self._thinking else self.tasks[token])
         else:
             self._ids.append(token)
         if self._thinking or token == self.closing:
             return ""
-        text = self.tokenizer.decode(self._ids)
+        text = (f"{self.kind}: " if self.kind else "") + self.tokenizer.decode(self._ids)
         if text.endswith("\ufffd"):  # the bytes of a character are still coming
             return ""
         delta, self._given = text[len(self._given) :], text
@@ -65,7 +70,10 @@ class Answer:
         stopped = "cancelled" if cancelled else "length" if self.written >= max_tokens else "end"
         seen = sum(stop - start for start, stop in given.image_spans)
         usage = Usage(read=given.length, written=self.written, pictures=seen, cached=self.cached)
-        return Reply(text=text.strip(), thought=self.thought, provenance=made_by, stopped=stopped, usage=usage)
+        call = Call.parse(text.strip()) if self.kind else None
+        return Reply(
+            text=text.strip(), thought=self.thought, provenance=made_by, stopped=stopped, usage=usage, call=call
+        )
 
 
 def remembered(model: Any, fingerprint: str) -> PrefixCache | None:
@@ -79,12 +87,12 @@ def remembered(model: Any, fingerprint: str) -> PrefixCache | None:
     return PrefixCache(f"{fingerprint} {model.tokenizer.fingerprint}", closers=closers, runs=places)
 
 
-def closed_in_answers(tokenizer: Tokenizer, *, thinking: bool = True) -> Any:
-    """The constraint of an answer: no token of a drawing, and no control token but those of a thought."""
+def closed_in_answers(tokenizer: Tokenizer, *, thinking: bool = True, calls: bool = False) -> Any:
+    """The constraint of an answer: no token of a drawing, and no control token but those of a thought and of calls."""
     from dsv4.engine.constraint import Closed
     from dsv4.tokenizer import CONTROLS
 
-    open_to_it = ("<|eos|>", "<think>", "</think>") if thinking else ("<|eos|>",)
+    open_to_it = ("<|eos|>", *(("<think>", "</think>") if thinking else ()), *(TASKS.values() if calls else ()))
     named = [name for name in CONTROLS if name not in open_to_it]
     first = tokenizer.svg_offset
     closed = [tokenizer.id_of(name) for name in named] + list(range(first, first + tokenizer.svg_size))

@@ -48,6 +48,11 @@ class Model:
         self._later: dict[str, Any] = {"eyes": eyes, "head": head}
 
     @property
+    def talks(self) -> bool:
+        """Whether it was taught conversations: what was said before, and calls of its hands."""
+        return bool(self.about.get("talks"))
+
+    @property
     def eyes(self) -> DeepEncoder | None:
         """The picture encoder, built now if it was not yet."""
         return self._built("eyes")

@@ -18,6 +18,8 @@ from dsv4.errors import InputError, unknown
 if TYPE_CHECKING:
     import numpy as np
 
+    from dsv4.chat_format import Call
+
 SUFFIXES: dict[str, tuple[str, ...]] = {
     "chat": (".txt", ".md"),
     "svg": (".svg", ".png", ".mp4", ".webm", ".webp", ".apng", ".gif"),
@@ -53,13 +55,17 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """A whole answer; `thought` is the hidden description it came from, if there was one."""
+    """A whole answer; `thought` is the hidden description it came from, if there was one.
+
+    `call`: what the hands are to make, where that is the answer; the text then tells it ("svg: red heart icon").
+    """
 
     text: str
     provenance: Mapping[str, Any]
     thought: str = ""
     stopped: Literal["end", "length", "cancelled"] = "end"
     usage: Usage = field(default_factory=Usage)
+    call: Call | None = None
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write the answer as a text file; raises InputError if that cannot be done."""

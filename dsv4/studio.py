@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image as PilImage
 
+    from dsv4.chat_format import Call
     from dsv4.checkpoint.placement import Placement
     from dsv4.engine.prefix import PrefixCache
     from dsv4.messages import Document, Image, Message, Repo, Video
@@ -58,7 +59,7 @@ class Studio:
         from dsv4.processor import Processor
 
         self.model, self.name, self.fingerprint = model, name, fingerprint
-        self.processor = Processor(model.tokenizer)
+        self.processor = Processor(model.tokenizer, talks=model.talks)
         self.source = name  # what `load` takes to have this studio again
         self.prefixes: PrefixCache | None = remembered(model, fingerprint)
 
@@ -97,7 +98,10 @@ class Studio:
         max_tokens: int = 160,
         cancelled: Cancelled = None,
     ) -> ChatStream:
-        """Answer a question, about pictures, a repository or neither; iterate for the text as it comes."""
+        """Answer a question, about pictures, a repository or neither; iterate for the text as it comes.
+
+        The answer may be a call of the hands (`reply.call`), which `perform` carries out.
+        """
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
         limits.check_count("messages of history", history, limits.HISTORY_MESSAGES)
         given = self.processor.chat(prompt, pictures, mode=mode, history=history)
@@ -105,7 +109,7 @@ class Studio:
 
         def write(stop: Callable[[], bool]) -> Iterator[str]:
             ready = self.model.embed(given)
-            closed = closed_in_answers(self.model.tokenizer)
+            closed = closed_in_answers(self.model.tokenizer, calls=self.model.talks)
             for token in self._generate(ready, max_tokens, temperature, seed, closed, stop, answer):
                 delta = answer.push(token)
                 if delta:
@@ -116,6 +120,15 @@ class Studio:
             return answer.reply(text, given, cancelled=was_cancelled, max_tokens=max_tokens, made_by=made_by)
 
         return ChatStream(write, finish, cancelled=cancelled)
+
+    def perform(
+        self, call: Call, *, seed: int = 0, on_progress: OnProgress = None, cancelled: Cancelled = None
+    ) -> Svg | Picture | Clip:
+        """What a reply asked the hands for (`reply.call`), made by the verb of that name."""
+        made: Svg | Picture | Clip = getattr(self, call.kind)(
+            call.prompt, seed=seed, on_progress=on_progress, cancelled=cancelled
+        )
+        return made
 
     def svg(
         self,

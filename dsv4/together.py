@@ -41,7 +41,8 @@ class Together:
         """Requests of equal shape share a pass; an empty shape has one that cannot be made, or is made alone."""
         try:
             if task == "chat":
-                words = self.processor.chat(request["prompt"], (), mode="tiny").length
+                history = request.get("history", ()) if self.model.talks else ()
+                words = self.processor.chat(request["prompt"], (), mode="tiny", history=history).length
                 return (words, len(request.get("pictures", ())), request.get("mode", "tiny"))
             if task == "svg":
                 return (self.processor.svg(split_motion(request["prompt"])[0]).length,)
@@ -62,7 +63,7 @@ class Together:
             limits.check_numbers(seed=ask["seed"], temperature=ask["temperature"], max_tokens=ask["max_tokens"])
             limits.check_count("messages of history", ask["history"], limits.HISTORY_MESSAGES)
             given = self.processor.chat(ask["prompt"], ask["pictures"], mode=ask["mode"], history=ask["history"])
-            return given, closed_in_answers(self.model.tokenizer)
+            return given, closed_in_answers(self.model.tokenizer, calls=self.model.talks)
 
         def finish(ask: Request, given: ModelInput, tokens: list[int]) -> Reply:
             answer = Answer(self.model.tokenizer)

@@ -53,10 +53,12 @@ def write_world(folder: Path) -> Path:
     data = folder / "data"
     build_atlas(write_sources(folder / "sources"), data)
     words = ["harbour", "willow", "ink", "lantern", "quiet", "meadow", "stone", "river"]
-    save_table(data / "words.npz", {"word": words})
     rng = random.Random(0)
     texts = [random_picture(rng, NAMES).text() for _ in range(300)] + [
         form for kind in QUESTIONS.values() for form in kind
     ]
-    Tokenizer.train(texts + words * 3, vocab_size=700).save(data / "tokenizer.json")
+    tokenizer = Tokenizer.train(texts + words * 3, vocab_size=700)
+    tokenizer.save(data / "tokenizer.json")
+    meanings = [tokenizer.encode(f"{word.title()}: a word.") for word in words]
+    save_table(data / "words.npz", {"word": words, "asked": words, "answer": meanings})
     return data

@@ -37,7 +37,7 @@ FUNCTIONS = {
 }
 
 FIELDS = {
-    "Reply": ["text", "provenance", "thought", "stopped", "usage"],
+    "Reply": ["text", "provenance", "thought", "stopped", "usage", "call"],
     "Svg": ["text", "provenance", "raw", "usage"],
     "Picture": ["array", "provenance"],
     "Clip": ["frames", "fps", "provenance"],
@@ -75,11 +75,12 @@ def test_both_studios_have_the_pinned_verbs(studio, verb):
 def test_both_studios_have_no_other_public_method(studio):
     cls = getattr(dsv4, studio)
     public = {name for name, value in vars(cls).items() if callable(value) and not name.startswith("_")}
-    assert public - {"connect"} == set(VERBS)
+    assert public - {"connect", "perform"} == set(VERBS)
 
 
 def test_the_studio_is_loaded_by_name():
     assert plain(dsv4.Studio.load) == "(name='nano', *, placement=None)"
+    assert plain(dsv4.Studio.perform) == "(self, call, *, seed=0, on_progress=None, cancelled=None)"
     assert plain(dsv4.Studio.connect) == "(url, *, model=None, key=None)"
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import dsv4
 from dsv4 import forecast, limits
 from dsv4._parts import part
-from dsv4.errors import InputError
-from dsv4.messages import document, image, video
+from dsv4.errors import InputError, unknown
+from dsv4.messages import Message, document, image, video
 from dsv4.redraw import QUESTION
-from dsv4.results import Progress, Svg, check_output
+from dsv4.results import SUFFIXES, Progress, Reply, Svg, check_output
 
 from ..settings import resolve
 
@@ -27,12 +27,14 @@ CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 
 
 def chat(args: argparse.Namespace) -> int:
-    """Print the answer while it comes."""
+    """Print the answer while it comes; what the answer asks the hands for is made and written to `--output`."""
+    if args.turns:
+        return _turns(args)
     limits.check_prompt(args.prompt)
     limits.check_mode(args.mode)
     limits.check_numbers(seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens)
     if args.output:
-        check_output(args.output, "chat")
+        _check_answer(args.output)
     shown = [
         *(image(path) for path in args.image),
         *(document(path) for path in args.document),
@@ -47,13 +49,50 @@ def chat(args: argparse.Namespace) -> int:
             print(piece, end="", flush=True)
     reply = stream.reply
     if args.output:
-        reply.save(args.output)
+        _keep(studio, reply, args.output, args.seed)
     if args.json:
         usage = {"read": reply.usage.read, "written": reply.usage.written, "cached": reply.usage.cached}
         record = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
         _print_json(record, reply.provenance, started)
     else:
         print()
+    return 0
+
+
+def _check_answer(path: str) -> None:
+    """Refuse a file that no answer can be written to."""
+    suffixes = dict.fromkeys(suffix for kind in ("chat", "svg", "image", "video") for suffix in SUFFIXES[kind])
+    if Path(path).suffix.lower() not in suffixes:
+        raise unknown("answer format", Path(path).suffix or path, list(suffixes))
+
+
+def _keep(studio: Any, reply: Reply, path: str, seed: int) -> None:
+    """Write an answer to a file: its words, or what it asks the hands for."""
+    if reply.call is None or Path(path).suffix.lower() in SUFFIXES["chat"]:
+        reply.save(path)
+        return
+    check_output(path, reply.call.kind)
+    studio.perform(reply.call, seed=seed).save(path)
+
+
+def _turns(args: argparse.Namespace) -> int:
+    """Hold a conversation from a file of questions, one a line, and print it; what is made is kept in a folder."""
+    try:
+        asked = Path(args.turns).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read '{args.turns}': {error}") from error
+    questions = [limits.check_prompt(line) for line in asked if line.strip()]
+    limits.check_count("questions", questions, limits.HISTORY_MESSAGES // 2)
+    studio, history = _load(args), []
+    folder = Path(args.output) if args.output else None
+    for number, question in enumerate(questions, 1):
+        reply = studio.chat(question, history=tuple(history), mode=args.mode, max_tokens=args.max_tokens).reply
+        history += [Message.said("user", question), Message.said("assistant", reply.text or "...")]
+        print(f"{number}. **{question}**\n   {reply.text}")
+        if reply.call is not None and folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            made = studio.perform(reply.call, seed=args.seed)
+            print(f"   -> {made.save(folder / f'{number:02}{SUFFIXES[reply.call.kind][0]}')}")
     return 0
 
 

@@ -193,6 +193,8 @@ def _write_words(out: Path, words: Sequence[Entry], tokenizer: Tokenizer) -> str
             "broader": [entry.broader for entry in words],
             "opposite": [entry.opposite for entry in words],
             "categories": ["|".join(entry.categories) for entry in words],
+            "parts": ["|".join(entry.parts) for entry in words],
+            "example": [entry.example for entry in words],
             "answer": answers,
         },
     )

@@ -86,15 +86,15 @@ def random_picture(
     weights: Sequence[float] = (0.42, 0.38, 0.14, 0.06),
     held: bool = False,
 ) -> Caption:
-    """A caption of a still scene: one noun, two in a relation, three in a row, or a count of one shape (weights).
+    """A caption of a still scene: one noun, two in a relation, three, a count of one shape, four, or five (weights).
 
     things: names to draw from; held: only scenes with a held-out pair of nouns (and then at least two nouns).
     """
-    kind = rng.choices((1, 2, 3, 4), weights)[0]
-    if held and kind in (1, 4):
+    kind = rng.choices((1, 2, 3, "count", 4, 5)[: len(weights)], weights)[0]
+    if held and kind in (1, "count"):
         kind = 2
     flat = rng.random() < 0.5
-    if kind == 4:
+    if isinstance(kind, str):
         noun = rng.choice(SHAPE_NOUNS)
         return Caption(nouns=(noun,), count=rng.randint(2, 4), ground=random_ground(rng, [noun]), flat=flat)
     nouns = random_nouns(rng, things, kind, shapes=shapes, held=held)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,9 +25,11 @@ from dsv4.data.captions import (
     vary,
 )
 from dsv4.data.drawings import FORMS, Drawings
-from dsv4.data.facts import UNKNOWN_WORD, Fact, manners, sums
+from dsv4.data.facts import UNKNOWN_WORD, manners
 from dsv4.data.icons import COLOURS, colourable
+from dsv4.data.knowledge import Knowledge
 from dsv4.data.language import (
+    GROUNDS,
     Caption,
     article,
     held_colour,
@@ -34,11 +37,12 @@ from dsv4.data.language import (
     is_plural,
     is_shape,
     noun_phrase,
-    sentence,
 )
+from dsv4.data.refusals import refusal
 from dsv4.data.store import Ragged, load_table
+from dsv4.data.talk import Talks
 from dsv4.data.things import scene_names
-from dsv4.data.words import CATEGORIES
+from dsv4.data.typing_errors import mistyped
 from dsv4.tokenizer import Tokenizer
 
 Ids = Sequence[int] | np.ndarray
@@ -49,10 +53,9 @@ DRAW_PHRASES = (
 )  # fmt: skip
 DEFINE_PHRASES = (
     "What is {a}?", "what is {a}", "What is {}?", "what is {}", "Define {}.", "{}: meaning?", "What does {} mean?",
-    "What's {a}?", "Explain {}.", "{}", "What is meant by {}?",
+    "What's {a}?", "Explain {}.", "{}", "Tell me what {} means.", "What does the word {} mean?", "meaning of {}",
+    "Can you explain {}?", "What is meant by {}?",
 )  # fmt: skip
-KIND_PHRASES = ("What kind of thing is {a}?", "what kind of thing is {}", "To what kind does {a} belong?")
-OPPOSITE_PHRASES = ("What is the opposite of {}?", "opposite of {}", "Which word means the opposite of {}?")
 _DIGITS = {"two": "2", "three": "3", "four": "4"}
 # Beginnings, middles and ends of words that do not exist.
 _NONSENSE = (
@@ -60,7 +63,6 @@ _NONSENSE = (
     ("", "r", "n", "l", "sk", "bb", "mp", "t"), ("", "a", "e", "i", "o", "u"),
     ("rp", "nk", "zzle", "mbo", "xit", "dle", "vvy", "gon", "rth", "blet", "fin", "ster"),
 )  # fmt: skip
-IS_A_PHRASES = ("Is {} {}?", "is {} {}", "Would you call {} {}?")
 
 
 class Deck:
@@ -94,7 +96,6 @@ class Documents:
         self.drawing_of = {self.things["name"][index]: ids for index, ids in drawn.items()}
         self.scene_names = scene_names(self.things["name"])
         self._decks: dict[str, Deck] = {}
-        self._filled: dict[str, list[int]] = {}
 
     # Which items a kind draws from; judges use the same lists.
     @cached_property
@@ -132,10 +133,14 @@ class Documents:
         return [name for name in self.scene_names if len(self.drawing_of.get(name, ())) in range(1, 301)]
 
     @cached_property
-    def all_facts(self) -> list[Fact]:
-        """The stored facts."""
-        pairs = zip(self.facts["questions"], self.facts["answer"], strict=True)
-        return [Fact(questions=tuple(asked.split("|")), answer=answer) for asked, answer in pairs]
+    def knowledge(self) -> Knowledge:
+        """What is known of words and of the world, as questions."""
+        return Knowledge(self)
+
+    @cached_property
+    def talks(self) -> Talks:
+        """Conversations."""
+        return Talks(self)
 
     # Requests and answers.
     def icon_full(self) -> Document:
@@ -203,18 +208,24 @@ class Documents:
     def scene_svg(self, *, held: bool = False) -> Document:
         """A scene of coloured shapes as SVG."""
         caption = random_picture(self.rng, (), shapes=1.0, weights=(0.15, 0.5, 0.2, 0.15), held=held)
-        return self.scene(caption, plain=held)
+        return self.scene(self.joined(caption), plain=held)
 
     def scene_drawn(self, *, held: bool = False) -> Document:
         """A scene with things as SVG, made of their drawings."""
-        weights = (0.0, 0.85, 0.15, 0.0)
-        return self.scene(
-            random_picture(self.rng, self.scene_things, shapes=0.0, weights=weights, held=held), plain=held
-        )
+        weights = (0.15, 0.7, 0.15, 0.0)
+        caption = random_picture(self.rng, self.scene_things, shapes=0.0, weights=weights, held=held)
+        if len(caption.nouns) == 1 and caption.ground == "white":  # a thing on nothing is drawn large: `drawing`
+            caption = replace(caption, ground=self.rng.choice([name for name in GROUNDS if name != "white"]))
+        return self.scene(self.joined(caption), plain=held)
+
+    def joined(self, caption: Caption) -> Caption:
+        """"A to the left of B" is now and then only "A and B", which is drawn alike."""
+        drop = caption.relation == "to the left of" and self.rng.random() < 0.4
+        return replace(caption, relation=None) if drop else caption
 
     def scene(self, caption: Caption, *, plain: bool = False) -> Document:
         """The SVG of a caption; the look is left unsaid, for a drawing has only one."""
-        text = Caption(**{**vars(caption), "flat": False}).text()
+        text = replace(caption, flat=False).text()
         said = text if plain else vary(self.rng, text, PAINT_PHRASES[:2] + PAINT_PHRASES[4:5] + PAINT_PHRASES[6:])
         return self.svg(said, self.drawings.scene(caption, self.drawing_of))
 
@@ -225,47 +236,49 @@ class Documents:
         form = -1 if held else self.rng.choice((0, 0, 0, 1, *range(2, len(DEFINE_PHRASES) - 1)))
         return self.chat(self.define_question(index, form), self.words["answer"][index])
 
-    def fact(self) -> Document:
-        """A plain fact, a kind, an opposite, or a sum."""
-        draw = self.rng.random()
-        if draw < 0.35:
-            return self.kind_of() if self.rng.random() < 0.6 else self.is_a()
-        if draw < 0.5:
-            return self.opposite()
-        if draw < 0.65:
-            fact = sums(self.rng.randint(0, 50), self.rng.randint(0, 50))
-        else:
-            fact = self.all_facts[self.deal("fact", len(self.all_facts))] if self.all_facts else sums(1, 1)
-        return self.chat(self.cased(self.rng.choice(fact.trained)), self.tokenizer.encode(fact.answer))
+    def fact(self, *, held: bool = False) -> Document:
+        """A plain fact, a kind, parts, an opposite, an example, or a sum; `held` asks in untrained phrasings."""
+        asked, answer = self.knowledge.fact(held=held)
+        return self.chat(asked if held else self.cased(asked), self.tokenizer.encode(answer))
 
-    def kind_of(self) -> Document:
-        """What kind of thing a noun is."""
-        index = self.pick("broader")
-        if index is None:
-            return self.definition()
-        broader = self.words["broader"][index]
-        asked = self.rng.choice(KIND_PHRASES[:-1]).format(self.words["word"][index], a=self.words["asked"][index])
-        return self.chat(asked, self.tokenizer.encode(sentence(f"a kind of {broader}")))
+    def talk(self, *, held: bool = False) -> Document:
+        """The last turn of a conversation, the others given; `held` says it in untrained words."""
+        *before, last = self.talks.conversation(held=held)
+        history = [(turn.question, turn.reply) for turn in before]
+        ids = chat_ids(self.tokenizer, last.question, history=history)
+        return ids, answer_ids(self.tokenizer, last.reply, think=last.think)
 
-    def is_a(self) -> Document:
-        """Whether a noun belongs to a category."""
-        index = self.pick("categories")
-        if index is None:
-            return self.definition()
-        own = self.words["categories"][index].split("|")
-        yes = self.rng.random() < 0.5
-        category = self.rng.choice(own if yes else [name for name in CATEGORIES if name not in own])
-        subject = self.words["asked"][index]
-        asked = self.rng.choice(IS_A_PHRASES[:-1]).format(subject, article(category) + category)
-        return self.chat(asked, self.tokenizer.encode("Yes." if yes else "No."))
+    def refusal(self, *, held: bool = False) -> Document:
+        """Something that cannot be done here."""
+        nouns = self._nouns[self.deal("refusal", len(self._nouns))]
+        asked, answer = refusal(self.rng, [nouns], self.nonsense(), held=held)
+        return self.chat(asked if held else self.cased(asked), self.tokenizer.encode(answer))
 
-    def opposite(self) -> Document:
-        """The opposite of a word."""
-        index = self.pick("opposite")
-        if index is None:
-            return self.definition()
-        asked = self.rng.choice(OPPOSITE_PHRASES[:-1]).format(self.words["word"][index])
-        return self.chat(asked, self.tokenizer.encode(sentence(self.words["opposite"][index])))
+    def slip(self, *, held: bool = False) -> Document:
+        """A request for an icon, a drawing or a meaning with one typing error."""
+        while True:
+            kind = self.rng.choice(("icon", "drawing", "definition"))
+            if kind == "icon":
+                index = int(self.named_icons[self.deal("slip icon", len(self.named_icons))])
+                asked, ids = self.icon_request(index, 0), self.icons["drawing"][index]
+            elif kind == "drawing":
+                name, ids = self.called_things[self.deal("slip drawing", len(self.called_things))]
+                asked = noun_phrase(name)
+            else:
+                index = self.deal("slip definition", len(self.words["word"]))
+                asked, ids = self.define_question(index, 0), self.words["answer"][index]
+            wrong = mistyped(self.rng, asked, self._spelled, held=held)
+            if wrong != asked:
+                return (self.chat if kind == "definition" else self.svg)(wrong, ids)
+
+    def described(self) -> Document:
+        """A drawing of a thing by what it means instead of its name."""
+        places = self._described
+        if not places:
+            return self.drawing()
+        index, name = places[self.deal("described", len(places))]
+        meaning = self.tokenizer.decode([int(token) for token in self.words["answer"][index]]).partition(": ")[2]
+        return self.svg(meaning.rstrip("."), self.drawing_of[name])
 
     def manner(self) -> Document:
         """Talk about the model itself, and words that do not exist."""
@@ -335,7 +348,8 @@ class Documents:
         draw = self.rng.random()
         if draw > 0.1:
             return text
-        return text[:1].upper() + text[1:] + "." * (draw < 0.03) if draw < 0.08 else text.title()
+        stop = "." if draw < 0.03 and text[-1:] not in ".?!" else ""
+        return text[:1].upper() + text[1:] + stop if draw < 0.08 else text.title()
 
     def nonsense(self) -> str:
         """A word that could be one and is none."""
@@ -348,16 +362,28 @@ class Documents:
     def _known_words(self) -> set[str]:
         return {word.lower() for word in (*self.words["word"], *self.things["name"])}
 
+    @cached_property
+    def _spelled(self) -> set[str]:
+        """Every single word of a name."""
+        names = (*self._known_words, *self.icon_names, *(name for name, _ in self.called_things))
+        return {word for name in names for word in name.lower().split()}
+
+    @cached_property
+    def _nouns(self) -> list[tuple[str, str]]:
+        """(bare, with its article) of common nouns."""
+        words = self.words
+        found = [place for place, kinds in enumerate(words["categories"]) if kinds and " " not in words["word"][place]]
+        return [(words["word"][place], words["asked"][place]) for place in found] or [("heron", "a heron")]
+
+    @cached_property
+    def _described(self) -> list[tuple[int, str]]:
+        """(word, thing) of drawn things whose meaning is known."""
+        found = [(place, word) for place, word in enumerate(self.words["word"]) if word in self.drawing_of]
+        return [(place, name) for place, name in found if self.words["broader"][place]]
+
     def part_icon(self, deck: str) -> int:
         """An icon for a composition."""
         return int(self.part_icons[self.deal(deck, len(self.part_icons))])
-
-    def pick(self, column: str) -> int | None:
-        """A word whose column is filled, None when there is none."""
-        if column not in self._filled:
-            self._filled[column] = [index for index, text in enumerate(self.words[column]) if text]
-        places = self._filled[column]
-        return places[self.deal(column, len(places))] if places else None
 
     def deal(self, deck: str, count: int) -> int:
         """The next index of a named deck."""

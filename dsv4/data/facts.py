@@ -112,6 +112,20 @@ def sums(first: int, second: int) -> Fact:
     return Fact(questions=asked, answer=f"{first + second}.")
 
 
+def differences(first: int, second: int) -> Fact:
+    """The larger of two numbers less the smaller."""
+    high, low = max(first, second), min(first, second)
+    asked = (f"What is {high} minus {low}?", f"{high} - {low}", f"{high} minus {low}?", f"Take {low} from {high}.")
+    return Fact(questions=asked, answer=f"{high - low}.")
+
+
+def counted(first: int, second: int) -> Fact:
+    """Counting from one number on, at most ten steps."""
+    last = first + second % 9 + 1
+    asked = (f"Count from {first} to {last}.", f"count {first} to {last}", f"Count up from {first} to {last}.")
+    return Fact(questions=asked, answer=f"{joined([str(number) for number in range(first, last + 1)])}.")
+
+
 def _capitals(data: Mapping[str, Any]) -> Iterator[Fact]:
     pairs = [(row["name"], row["capital"]) for row in data.get("countries with capitals", {}).get("countries", ())]
     pairs += [(row["state"], row["capital"]) for row in data.get("us state capitals", {}).get("capitals", ())]

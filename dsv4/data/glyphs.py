@@ -27,7 +27,7 @@ CHARACTERS = "".join(map(chr, range(32, 127)))
 EM = 64  # pixels of the font size in the strips
 HEIGHT = 80  # rows of a strip: a line with its descenders
 BASELINE = 60
-PAD = 8  # columns around a glyph's advance, for slanted letters that overhang
+PAD = 12  # columns around a glyph's advance, for slanted letters that overhang
 LEVELS = 3
 FACES = (
     "DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSansCondensed", "DejaVuSansMono", "DejaVuSerif",

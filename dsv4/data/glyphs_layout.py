@@ -5,6 +5,7 @@ Shape letters: B rows, L lines, X and Y pixel columns and rows.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from collections.abc import Sequence
@@ -16,8 +17,10 @@ from dsv4.data.glyphs import EM, HEIGHT, PAD, Faces
 from dsv4.data.language import held_out
 
 SIDE = 512
-LINES = 4
-CHARACTERS_A_PAGE = 56
+LINES = 16  # of a whole page
+FEW_LINES, FEW_CHARACTERS = 4, 56  # of a picture with some words on it
+PAGE_CHARACTERS = (64, 512)  # one to eight a vision token of Tiny mode
+ACROSS = (14, 36)  # characters of a page's line
 SMALLEST, LARGEST = 24, 92  # font sizes in pixels
 MARGIN = 8
 PATCH = 16  # sides of the patches that eyes begin with
@@ -37,11 +40,43 @@ def held_line(text: str) -> bool:
     return held_out("line", text)
 
 
+def random_page(
+    rng: random.Random, words: Sequence[str], *, characters: int | None = None, held: bool = False
+) -> list[str]:
+    """The lines of a whole page of words and numbers: about so many characters, as many as chance says without.
+
+    held: only pages whose first line training never begins a page with.
+    """
+    wanted = characters or round(math.exp(rng.uniform(*map(math.log, PAGE_CHARACTERS))))
+    # At most as many lines as fit, and lines that are long enough for that.
+    across = max(rng.randint(*ACROSS), -(-wanted // (LINES - 2)))
+    while True:
+        lines, line = [], ""
+        while sum(map(len, lines)) + len(line) < wanted and len(lines) < LINES:
+            word = _page_word(rng, words)
+            if len(line) + 1 + len(word) > across and line:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}".strip()
+        lines = [*lines, line][:LINES]
+        if held_line(lines[0]) == held:
+            return lines
+
+
+def _page_word(rng: random.Random, words: Sequence[str]) -> str:
+    draw = rng.random()
+    if draw < 0.06:
+        return str(rng.randrange(10 ** rng.randint(1, 4)))
+    word = rng.choice(words)
+    word = word.title() if draw < 0.18 else word
+    return word + (rng.choice(",,.;:") if rng.random() < 0.12 else "")
+
+
 def random_lines(rng: random.Random, words: Sequence[str], *, held: bool = False) -> list[str]:
     """One to four lines of words, random strings or numbers; `held` makes only lines that training never prints."""
     lines: list[str] = []
-    room = CHARACTERS_A_PAGE
-    for _ in range(rng.choices(range(1, LINES + 1), (0.35, 0.3, 0.2, 0.15))[0]):
+    room = FEW_CHARACTERS
+    for _ in range(rng.choices(range(1, FEW_LINES + 1), (0.35, 0.3, 0.2, 0.15))[0]):
         for _attempt in range(64):
             text = _random_line(rng, words)
             if held_line(text) == held and len(text) <= room:

@@ -1,6 +1,6 @@
 """The caption language of the closed world: articles, scenes as sentences and back, and the held-out rules.
 
-A caption names one to three nouns (things or coloured shapes), how two of them lie or move, the ground and the look:
+A caption names one to five nouns (things or coloured shapes), how two of them lie or move, the ground and the look:
 "a tiger to the left of an ant on a mint background, flat style". Own grammar; design: nano, "Language".
 """
 
@@ -56,6 +56,7 @@ MOTIONS = (
     "shaking",
     "swinging",
 )
+MOST_NOUNS = 5
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six")
 OPPOSITE = {
     "to the left of": "to the right of",
@@ -140,8 +141,8 @@ def clashes(colour: str, ground: str) -> bool:
 class Caption:
     """One scene or clip in words.
 
-    nouns: one to three bare names; relation: for two nouns, None means "and"; motions: none, or one a noun;
-    count: how many of a single coloured shape; ground: a key of GROUNDS; flat: the flat look.
+    nouns: one to five bare names; relation: for two nouns, None means "and"; motions: none, or one a noun, for at
+    most three; count: how many of a single coloured shape; ground: a key of GROUNDS; flat: the flat look.
     """
 
     nouns: tuple[str, ...]
@@ -152,12 +153,12 @@ class Caption:
     flat: bool = False
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.nouns) <= 3:
-            raise ValueError(f"a caption has one to three nouns, got {len(self.nouns)}")
+        if not 1 <= len(self.nouns) <= MOST_NOUNS:
+            raise ValueError(f"a caption has one to five nouns, got {len(self.nouns)}")
         if self.relation is not None and (self.relation not in RELATIONS or len(self.nouns) != 2):
             raise ValueError(f"relation {self.relation!r} needs two nouns and one of {RELATIONS}")
-        if self.motions and (len(self.motions) != len(self.nouns) or self.relation):
-            raise ValueError("motions come one a noun and without a relation")
+        if self.motions and (len(self.motions) != len(self.nouns) or self.relation or len(self.nouns) > 3):
+            raise ValueError("motions come one a noun, for at most three nouns and without a relation")
         if self.count != 1 and not (self.count in range(2, 5) and len(self.nouns) == 1 and is_shape(self.nouns[0])):
             raise ValueError("counts of 2 to 4 go with one coloured shape")
         if self.ground not in GROUNDS:
@@ -246,7 +247,8 @@ def _read_nouns(text: str, things: Collection[str]) -> Iterator[tuple[tuple[str,
         for join in (", ", " and "):
             if after.startswith(join):
                 for nouns, relation, motions in _read_nouns(after[len(join) :], things):
-                    fits = len(nouns) == (2 if join == ", " else 1) and relation is None
+                    fits = (2 <= len(nouns) < MOST_NOUNS if join == ", " else len(nouns) == 1) and relation is None
+                    fits = fits and not (own and len(nouns) > 2)
                     if fits and bool(motions) == bool(own):
                         yield (noun, *nouns), None, own + motions
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dsv4.chat_format import answer_ids, chat_ids, film_ids, paint_ids
+from dsv4.chat_format import Call, answer_ids, chat_ids, film_ids, paint_ids
 from dsv4.data.atlas import Names
 from dsv4.data.captions import (
     FILM_PHRASES,
@@ -27,9 +27,9 @@ from dsv4.data.captions import (
     vary,
 )
 from dsv4.data.glyphs import Faces
-from dsv4.data.glyphs_layout import Page, print_lines, printable_words, random_lines
+from dsv4.data.glyphs_layout import Page, print_lines, printable_words, random_lines, random_page
 from dsv4.data.language import Caption
-from dsv4.data.scenes import LOOKED_AT, PAINTED, drawable, only_shapes, place_scenes
+from dsv4.data.scenes import LOOKED_ACTORS, LOOKED_AT, PAINTED, drawable, only_shapes, place_scenes
 from dsv4.data.store import load_table
 from dsv4.data.things import scene_names
 from dsv4.errors import unknown
@@ -37,9 +37,17 @@ from dsv4.tokenizer import Tokenizer
 
 IGNORE = -100
 KINDS = ("paint", "film", "see", "read")
-# Tokens of a row; what is longer is drawn anew.
-LENGTH = {"paint": 40, "film": 40, "see": 128, "read": 128}
+# Tokens of a row; what is longer is drawn anew. Scenes and pages share a pass, so they are of one length.
+LENGTH = {"paint": 40, "film": 40, "see": 232, "read": 232}
 PLACES = 73  # of a picture in Tiny mode
+SEEN = (0.26, 0.36, 0.2, 0.08, 0.06, 0.04)  # shares of scenes to look at, as `random_picture` takes them
+PAGES = 0.3  # of what is to be read: whole pages
+SECOND = 0.2  # of the questions about a picture that come after another one
+# "Draw it" of a picture: the hands are given what the eyes saw.
+DRAW_SEEN = {
+    "svg": ("Draw it.", "Draw this as an SVG.", "draw this", "Make an SVG of it."),
+    "image": ("Paint it.", "Paint this picture.", "paint this", "Make a picture of it."),
+}
 READ_QUESTIONS = ("What does it say?", "What is written here?", "Read this.", "What text is in the picture?")
 
 Batch = dict[str, np.ndarray]
@@ -77,6 +85,7 @@ class PictureStream:
         else:
             self.names = Names.load(data_dir)
             self.things = scene_names(self.names.things)
+            self.meanings = load_table(data_dir / "words.npz") if kind == "see" else {}
         self._batch: Callable[[], Batch] = {
             "paint": self._paint, "film": self._film, "see": self._see, "read": self._read,
         }[kind]  # fmt: skip
@@ -122,22 +131,40 @@ class PictureStream:
     def _see(self) -> Batch:
         captions, asked = [], []
         while len(captions) < self.rows:
-            caption = visible(random_picture(self.rng, self.things, weights=(0.3, 0.4, 0.22, 0.08)), self.names)
-            kind, question, answer = pick_question(caption, self.rng, self.things)
-            think = None if kind == "describe" else caption.seen().sentence()
-            request = chat_ids(self.tokenizer, question, image_tokens=(self.places,))
+            caption = visible(random_picture(self.rng, self.things, weights=SEEN), self.names)
+            history = []
+            if self.rng.random() < SECOND:
+                _, *earlier = pick_question(caption, self.rng, self.things)
+                history.append(tuple(earlier))
+            kind, question, answer = self._asked_of(caption)
+            think = None if kind in ("describe", "word") else caption.seen().sentence()
+            request = chat_ids(self.tokenizer, question, image_tokens=(self.places,), history=history, shown_at=0)
             reply = answer_ids(self.tokenizer, answer, think=think)
             if len(request) + len(reply) <= self.length:
                 captions.append(caption)
                 asked.append((request, reply))
-        scenes = place_scenes(captions, self.names, jitter=LOOKED_AT, rng=self.rng)
+        scenes = place_scenes(captions, self.names, jitter=LOOKED_AT, rng=self.rng, actors=LOOKED_ACTORS)
         return {**self._answered(asked), **scenes.arrays()}
+
+    def _asked_of(self, caption: Caption) -> tuple[str, str, str]:
+        """A kind, a question and its answer; now and then the wish to have it drawn or painted anew."""
+        if self.rng.random() < 0.04:
+            kind = self.rng.choice(tuple(DRAW_SEEN))
+            seen = caption.seen()
+            prompt = replace(seen, flat=False).text() if kind == "svg" else seen.text()
+            return "call", self.rng.choice(DRAW_SEEN[kind]), Call(kind=kind, prompt=prompt).text
+        if self.rng.random() < 0.04:  # a picture that was shown does not end all other talk
+            index = self.rng.randrange(len(self.meanings["word"]))
+            answer = self.tokenizer.decode([int(token) for token in self.meanings["answer"][index]])
+            return "word", f"What is {self.meanings['asked'][index]}?", answer
+        return pick_question(caption, self.rng, self.things)
 
     def _read(self) -> Batch:
         page, asked = Page.empty(self.rows), []
         choices = self.faces.choices()
         while len(asked) < self.rows:
-            lines = random_lines(self.rng, self.words)
+            page_of = random_page if self.rng.random() < PAGES else random_lines
+            lines = page_of(self.rng, self.words)
             question = READ_QUESTIONS[0] if self.rng.random() < 0.7 else self.rng.choice(READ_QUESTIONS[1:])
             request = chat_ids(self.tokenizer, question, image_tokens=(self.places,))
             reply = answer_ids(self.tokenizer, "\n".join(lines))

@@ -15,12 +15,13 @@ from dsv4.data.atlas import Names
 from dsv4.data.language import GROUNDS, RELATIONS, Caption, is_shape
 from dsv4.data.motions import STILL, motion_row
 
-ACTORS = 4
+ACTORS = 4  # of a scene that is made
+LOOKED_ACTORS = 5  # of a scene that is looked at
 NONE = -1  # sprite number of an actor that is not there
 
 Place = tuple[float, float, float]
 
-_LARGE, _PAIR, _ACTING, _BESIDE = 0.74, 0.45, 0.5, 0.37
+_LARGE, _PAIR, _ACTING, _BESIDE, _SMALL = 0.74, 0.45, 0.5, 0.37, 0.31
 _NEAR, _FAR = 0.255, 0.745
 _ROW: tuple[Place, ...] = ((_NEAR, 0.5, _PAIR), (_FAR, 0.5, _PAIR))
 _COLUMN: tuple[Place, ...] = ((0.5, _NEAR, _PAIR), (0.5, _FAR, _PAIR))
@@ -32,6 +33,7 @@ _LAYOUTS: dict[str, tuple[Place, ...]] = {
     "below": _COLUMN[::-1],
     "three": ((_NEAR, _NEAR, _PAIR), (_FAR, _NEAR, _PAIR), (0.5, _FAR, _PAIR)),
     "four": tuple((x, y, _PAIR) for y in (_NEAR, _FAR) for x in (_NEAR, _FAR)),
+    "five": (*((x, 0.27, _SMALL) for x in (0.18, 0.5, 0.82)), *((x, 0.73, _SMALL) for x in (0.3, 0.7))),
     "acting": ((0.5, 0.5, _ACTING),),
     "acting two": ((0.26, 0.5, _BESIDE), (0.74, 0.5, _BESIDE)),
     "acting three": ((0.2, 0.5, 0.27), (0.5, 0.5, 0.27), (0.8, 0.5, 0.27)),
@@ -69,7 +71,7 @@ def layout(caption: Caption) -> tuple[Place, ...]:
         return _LAYOUTS[("acting", "acting two", "acting three")[number - 1]]
     if number == 2:
         return _LAYOUTS[caption.relation or RELATIONS[0]]
-    return _LAYOUTS[{1: "one", 3: "three", 4: "four"}[number]]
+    return _LAYOUTS[{1: "one", 3: "three", 4: "four", 5: "five"}[number]]
 
 
 def drawable(caption: Caption, names: Names) -> Caption:
@@ -110,15 +112,20 @@ class Scenes:
 
 
 def place_scenes(
-    captions: Sequence[Caption], names: Names, *, jitter: Jitter = STEADY, rng: random.Random | None = None
+    captions: Sequence[Caption],
+    names: Names,
+    *,
+    jitter: Jitter = STEADY,
+    rng: random.Random | None = None,
+    actors: int = ACTORS,
 ) -> Scenes:
-    """Put every caption's things in their places. `rng` is needed only where there is jitter."""
+    """Put every caption's things in their places: at most `actors`. `rng` is needed only where there is jitter."""
     rng = rng or random.Random(0)
     rows = len(captions)
-    sprite_BN = np.full((rows, ACTORS), NONE, np.int32)
-    place_BN4 = np.zeros((rows, ACTORS, 4), np.float32)
+    sprite_BN = np.full((rows, actors), NONE, np.int32)
+    place_BN4 = np.zeros((rows, actors, 4), np.float32)
     place_BN4[:, :, 2] = 1.0  # a size of zero would divide
-    motion_BN = np.full((rows, ACTORS), STILL, np.int32)
+    motion_BN = np.full((rows, actors), STILL, np.int32)
     ground_B3 = np.array([GROUNDS[caption.ground] for caption in captions], np.uint8).reshape(rows, 3)
     for row, caption in enumerate(captions):
         places = layout(caption)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ _KIND_BONUS = {
 _UNCOUNTED = frozenset("water air hair blood land soil skin snow rain sand mud fur flesh fat grass corn wheat".split())
 _COUNTABLE = frozenset({"noun.animal", "noun.artifact", "noun.plant", "noun.body", "noun.object", "noun.person"})
 LONGEST = 150
+LONGEST_EXAMPLE = 60
 # What "Is a heron a bird?" may ask about; the first synset of that name with the kind is meant.
 CATEGORIES = {
     "animal": "noun.Tops", "bird": "noun.animal", "fish": "noun.animal", "insect": "noun.animal",
@@ -49,6 +50,8 @@ class Entry:
     broader: str = ""
     opposite: str = ""
     categories: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
+    example: str = ""
 
 
 def read_words(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
@@ -72,7 +75,15 @@ def read_words(rows: Iterable[Mapping[str, Any]]) -> list[Entry]:
     entries = [_entry(lemma, row, by_id) for _, _, lemma, row in chosen]
     kept = [(entry, row) for entry, (_, _, _, row) in zip(entries, chosen, strict=True) if entry is not None]
     above = _Ancestors(by_id)
-    return [replace(entry, categories=above.categories(row)) for entry, row in kept]
+    return [
+        replace(
+            entry,
+            categories=above.categories(row),
+            parts=_parts(entry.word, row, by_id),
+            example=_example(entry.word, row.get("examples", ())),
+        )
+        for entry, row in kept
+    ]
 
 
 class _Ancestors:
@@ -147,6 +158,22 @@ def shorten(definition: str, longest: int = LONGEST) -> str:
     if not kept and "," in plain[:longest]:
         kept = plain[: plain[:longest].rindex(",")]
     return kept.strip() if kept.count("(") == kept.count(")") else ""
+
+
+def _parts(word: str, row: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Up to three of its parts."""
+    named = [by_id[part]["words"][0] for part in row.get("parts", ()) if part in by_id]
+    return tuple(name for name in dict.fromkeys(named) if name != word and "|" not in name)[:3]
+
+
+def _example(word: str, examples: Sequence[str]) -> str:
+    """The first short sentence that uses the word as it is written."""
+    for text in examples:
+        plain = text.translate({0x2018: "'", 0x2019: "'", 0x201C: '"', 0x201D: '"'}).strip()
+        used = re.search(rf"\b{re.escape(word)}\b", plain)
+        if used and len(plain) <= LONGEST_EXAMPLE and plain.isascii() and "\n" not in plain:
+            return plain
+    return ""
 
 
 def _capital(text: str) -> str:

@@ -16,7 +16,7 @@ from dsv4.data.atlas import Atlas, Names
 from dsv4.data.captions import QUESTIONS, random_picture
 from dsv4.data.language import Caption
 from dsv4.data.pictures import pick_question, visible
-from dsv4.data.scenes import LOOKED_AT, Scenes, place_scenes
+from dsv4.data.scenes import LOOKED_ACTORS, LOOKED_AT, Scenes, place_scenes
 from dsv4.data.things import scene_names
 from dsv4.errors import unknown
 
@@ -27,6 +27,8 @@ DESCRIBED = {
     "pair": (0, 1, 0, 0),
     "three": (0, 0, 1, 0),
     "several": (0, 0, 0, 1),
+    "four": (0, 0, 0, 0, 1, 0),
+    "five": (0, 0, 0, 0, 0, 1),
 }
 ASKED = tuple(kind for kind in QUESTIONS if kind != "describe")
 KINDS = (*DESCRIBED, *ASKED)
@@ -43,7 +45,7 @@ class SeeingCase:
 
 
 def cases(data_dir: Path, kind: str, *, limit: int, seed: int = 0, held_phrasing: bool = False) -> list[SeeingCase]:
-    """`limit` pictures to be described ("one", "two", "pair", "three", "several") or asked about (a question's kind).
+    """`limit` pictures to be described (a key of DESCRIBED) or asked about (a question's kind).
 
     held_phrasing: ask in the words that training never uses. Raises InputError for an unknown kind.
     """
@@ -61,7 +63,7 @@ def cases(data_dir: Path, kind: str, *, limit: int, seed: int = 0, held_phrasing
             _, question, answer = pick_question(caption, rng, things, kind=wanted, held=held_phrasing)
         except ValueError:
             continue  # this scene settles no such question
-        scene = place_scenes([caption], names, jitter=LOOKED_AT, rng=rng)
+        scene = place_scenes([caption], names, jitter=LOOKED_AT, rng=rng, actors=LOOKED_ACTORS)
         found.append(SeeingCase(caption=caption, prompt=question, truth=answer, scene=scene))
     return found
 

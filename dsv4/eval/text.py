@@ -106,7 +106,13 @@ KINDS: dict[str, Callable[[Documents, int], list[Document]]] = {
     "definition_rephrased": lambda documents, limit: _drawn(partial(documents.definition, held=True), limit),
     "question": lambda documents, limit: _drawn(partial(documents.hidden, held=True), limit),
     "fact": lambda documents, limit: _drawn(documents.fact, limit),
+    "fact_rephrased": lambda documents, limit: _drawn(partial(documents.fact, held=True), limit),
     "manner": lambda documents, limit: _drawn(documents.manner, limit),
+    "refused": lambda documents, limit: _drawn(partial(documents.refusal, held=True), limit),
+    "mistyped": lambda documents, limit: _drawn(partial(documents.slip, held=True), limit),
+    "described": lambda documents, limit: _drawn(documents.described, limit),
+    "talk": lambda documents, limit: _drawn(documents.talk, limit),
+    "talk_rephrased": lambda documents, limit: _drawn(partial(documents.talk, held=True), limit),
 }
 
 

@@ -157,7 +157,7 @@ def main() -> int:
     model = Studio.load(args.model).model
     lessons = Lessons(clips=args.clips)
     distil(model, args.data, minutes=args.minutes, steps=args.steps, rows=args.rows, lessons=lessons)
-    about = {name: model.about[name] for name in ("name", "size") if name in model.about}
+    about = {name: model.about[name] for name in ("name", "size", "talks") if name in model.about}
     about |= {"stages": [*model.about.get("stages", []), "distill"], "policy": "nano"}
     model.save(args.out, policy=nano_bits, about=about)
     print(f"{args.out}: made for --guidance 1 and 1 to 4 --steps")

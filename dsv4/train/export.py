@@ -34,5 +34,5 @@ def export(run_dir: Path, tokenizer_file: Path, out: Path, *, policy: str = "nan
         raise InputError(f"the run in '{run_dir}' has no trained core yet; finish its stage 'text' first")
     model = Model.fresh(Tokenizer.from_file(tokenizer_file), size=size, keep=trained)
     load_parts(run_dir, model.parts())
-    about = {"name": "nano", "size": size, "stages": finished_stages(run_dir), "policy": policy}
+    about = {"name": "nano", "size": size, "stages": finished_stages(run_dir), "policy": policy, "talks": True}
     return model.save(out, policy=POLICIES[policy], about=about)

@@ -162,7 +162,7 @@ def finished(own: Own, pairs: Sequence[Pair]) -> Any:
     from dsv4.studio import Studio
 
     model = own.studio.model
-    was = {key: model.about[key] for key in ("name", "size") if key in model.about}
+    was = {key: model.about[key] for key in ("name", "size", "talks") if key in model.about}
     stages = [*model.about.get("stages", []), f"own {own.plan.name} ({len(pairs)})"]
     target = own.folder / "model"
     for part in model.parts().values():

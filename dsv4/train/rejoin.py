@@ -101,7 +101,7 @@ def main() -> int:
     args = parser.parse_args()
     before, after = Model.load(Path(args.before)), Model.load(Path(args.after))
     error = rejoin(before, after, Path(args.data), minutes=args.minutes, rows=args.rows)
-    about = {name: after.about[name] for name in ("name", "size") if name in after.about}
+    about = {name: after.about[name] for name in ("name", "size", "talks") if name in after.about}
     about |= {"stages": joined_stages(before.about, after.about), "policy": "nano"}
     after.save(Path(args.out), policy=nano_bits, about=about)
     print(f"{args.out}: relative error {error:.4f}")

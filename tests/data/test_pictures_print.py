@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dsv4.data.glyphs import BASELINE, CHARACTERS, HEIGHT, PAD, Faces, GlyphSheets, render_text
-from dsv4.data.glyphs_layout import LINES, NO_LETTER, PATCH, SIDE, Page, _lay, held_line, print_lines, random_lines
+from dsv4.data.glyphs_layout import FEW_LINES, LINES, NO_LETTER, PATCH, SIDE, Page, _lay, held_line, print_lines, random_lines, random_page
 from dsv4.data.pictures import IGNORE, PictureStream
 from dsv4.errors import InputError
 from tests import picture_world
@@ -64,7 +64,7 @@ def test_lines_stay_inside_and_apart(data_dir):
     rng = random.Random(4)
     page = Page.empty(6)
     for index in range(6):
-        lines = ["Willow, ink!", "QX-77 lantern harbour", "j", "gypsy"][: 1 + index % LINES]
+        lines = ["Willow, ink!", "QX-77 lantern harbour", "j", "gypsy"][: 1 + index % FEW_LINES]
         print_lines(page, index, lines, faces, index % len(faces.names), rng)
         page.ink[index], page.paper[index] = 0, 255
     pictures = render_text(tensors(page), sheets, SIDE)[:, 0]
@@ -72,7 +72,7 @@ def test_lines_stay_inside_and_apart(data_dir):
     assert float(pictures[:, -3:].min()) > 0.99 and float(pictures[:, :, -3:].min()) > 0.99
     for index in range(6):
         dark_rows = (pictures[index] < 0).any(1).numpy()
-        for line in range(1 + index % LINES):
+        for line in range(1 + index % FEW_LINES):
             assert dark_rows[page.line[index] == line].any()
 
 
@@ -84,12 +84,21 @@ def test_lines_come_from_training_or_are_held_out():
         assert all(len(line) <= 56 and line.isascii() and line.strip() == line for line in drawn)
 
 
+@pytest.mark.parametrize("characters", [64, 200, 512])
+def test_a_page_has_about_as_many_characters_as_were_asked_for(characters):
+    rng = random.Random(1)
+    for held in (False, True):
+        lines = random_page(rng, WORDS, characters=characters, held=held)
+        assert held_line(lines[0]) == held and len(lines) <= LINES and all(line.isascii() for line in lines)
+        assert characters <= sum(map(len, lines)) + 8 <= characters + 40
+
+
 def test_a_wrong_size_and_too_many_lines_are_refused(data_dir):
     page = Page.empty(1)
     with pytest.raises(ValueError, match="laid out for 512"):
         render_text(tensors(page), GlyphSheets.load(data_dir), 256)
-    with pytest.raises(ValueError, match="1 to 4 lines"):
-        print_lines(page, 0, ["a"] * 5, Faces.load(data_dir), 0, random.Random(0))
+    with pytest.raises(ValueError, match="1 to 16 lines"):
+        print_lines(page, 0, ["a"] * 17, Faces.load(data_dir), 0, random.Random(0))
 
 
 def test_missing_files_are_named(tmp_path):

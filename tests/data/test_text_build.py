@@ -95,7 +95,7 @@ def test_words_prefer_common_meanings_and_short_answers():
 
 def test_facts_have_one_answer_a_question(text_world):
     documents = Documents(text_world, seed=0)
-    facts = [*documents.all_facts, *manners(), *(sums(a, b) for a in range(9) for b in range(9))]
+    facts = [*documents.knowledge.facts, *manners(), *(sums(a, b) for a in range(9) for b in range(9))]
     answers: dict[str, str] = {}
     for fact in facts:
         for question in fact.questions:

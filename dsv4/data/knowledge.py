@@ -1,0 +1,98 @@
+"""Questions about words and the world beside their meanings: kinds, parts, opposites, examples, lists, sums, counting.
+
+Every list of phrasings keeps its last for judging; a question has one answer.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from dsv4.data.facts import Fact, counted, differences, joined, sums
+from dsv4.data.language import article, sentence
+from dsv4.data.words import CATEGORIES
+
+if TYPE_CHECKING:
+    from dsv4.data.documents import Documents
+
+KIND_PHRASES = (
+    "What kind of thing is {a}?", "what kind of thing is {}", "What sort of thing is {a}?", "{}: what kind?",
+    "To what kind does {a} belong?",
+)  # fmt: skip
+OPPOSITE_PHRASES = (
+    "What is the opposite of {}?", "opposite of {}", "What's the opposite of {}?", "Tell me the opposite of {}.",
+    "Which word means the opposite of {}?",
+)  # fmt: skip
+IS_A_PHRASES = ("Is {} {}?", "is {} {}", "Tell me whether {} is {}.", "Would you call {} {}?")
+PART_PHRASES = ("What are the parts of {a}?", "parts of {}", "Name parts of {a}.", "Which parts does {a} have?")
+EXAMPLE_PHRASES = (
+    "Use {} in a sentence.", "example of {}", "Give an example with {}.", "How is {} used?", "Show me how {} is used.",
+)  # fmt: skip
+# Kinds of questions and how often each is asked for.
+SHARES = {"fact": 0.35, "kind": 0.17, "is a": 0.14, "opposite": 0.1, "part": 0.07, "example": 0.08, "number": 0.09}
+
+
+class Knowledge:
+    """Makes questions with their answers from the tables of some documents, with their generator."""
+
+    def __init__(self, documents: Documents) -> None:
+        self.documents, self.rng = documents, documents.rng
+        self._filled: dict[str, list[int]] = {}
+
+    def fact(self, kind: str | None = None, *, held: bool = False) -> tuple[str, str]:
+        """(question, answer) of a kind of SHARES, any without; `held` asks in the phrasing kept from training."""
+        while True:
+            wanted = kind or self.rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
+            if (found := self._made(wanted, held)) is not None:
+                return found
+
+    def _made(self, kind: str, held: bool) -> tuple[str, str] | None:
+        words = self.documents.words
+        if kind == "number":
+            return self._of(self._number(), held)
+        if kind == "fact":
+            return self._of(self.facts[self.documents.deal("fact", len(self.facts))], held) if self.facts else None
+        column = {"kind": "broader", "is a": "categories", "part": "parts"}.get(kind, kind)
+        index = self._pick(column)
+        if index is None:
+            return None
+        word, asked, value = words["word"][index], words["asked"][index], words[column][index]
+        if kind == "is a":
+            return self._is_a(asked, value.split("|"), held)
+        forms, answer = {
+            "kind": (KIND_PHRASES, f"a kind of {value}"),
+            "opposite": (OPPOSITE_PHRASES, value),
+            "part": (PART_PHRASES, joined(value.split("|"))),
+            "example": (EXAMPLE_PHRASES, value),
+        }[kind]
+        return self._phrase(forms, held).format(word, a=asked), sentence(answer)
+
+    def _is_a(self, subject: str, own: list[str], held: bool) -> tuple[str, str]:
+        yes = self.rng.random() < 0.5
+        category = self.rng.choice(own if yes else [name for name in CATEGORIES if name not in own])
+        asked = self._phrase(IS_A_PHRASES, held).format(subject, article(category) + category)
+        return asked, "Yes." if yes else "No."
+
+    def _number(self) -> Fact:
+        first, second = self.rng.randint(0, 50), self.rng.randint(0, 50)
+        return self.rng.choice((sums, sums, differences, counted))(first, second)
+
+    def _of(self, fact: Fact, held: bool) -> tuple[str, str]:
+        return (fact.questions[-1] if held else self.rng.choice(fact.trained)), fact.answer
+
+    def _phrase(self, forms: tuple[str, ...], held: bool) -> str:
+        return forms[-1] if held else self.rng.choice(forms[:-1])
+
+    def _pick(self, column: str) -> int | None:
+        """A word whose column is filled, None when there is none."""
+        if column not in self._filled:
+            self._filled[column] = [index for index, text in enumerate(self.documents.words[column]) if text]
+        places = self._filled[column]
+        return places[self.documents.deal(column, len(places))] if places else None
+
+    @cached_property
+    def facts(self) -> list[Fact]:
+        """The stored facts."""
+        table = self.documents.facts
+        pairs = zip(table["questions"], table["answer"], strict=True)
+        return [Fact(questions=tuple(asked.split("|")), answer=answer) for asked, answer in pairs]

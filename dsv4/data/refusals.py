@@ -1,0 +1,83 @@
+"""What nano cannot do, asked for in many ways, and the kind answer to each; some requests are kept for judging.
+
+The answers are those of `facts.MANNERS`, so that a refusal always says what can be asked for instead.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from dsv4.data.language import held_out
+
+NOT_MY_WORLD = "I cannot do that: my world is drawings, pictures, clips and the meanings of words."
+NOT_NOW = "I do not know what happens in the world now. Ask me about a word or for a drawing."
+NO_ADVICE = "I cannot advise you: I know drawings and the meanings of words. Ask me for one of these."
+NOT_A_PERSON = "I do not know you. I keep nothing of what is said."
+UNKNOWN_THING = "I do not know that thing, so I cannot draw it. Ask for one that I know: a tiger, a rocket, a house."
+ANSWERS = (NOT_MY_WORLD, NOT_NOW, NO_ADVICE, NOT_A_PERSON, UNKNOWN_THING)
+
+_PLACES = ("Paris", "London", "Berlin", "Tokyo", "New York", "my town", "Rome", "Madrid", "Cairo", "Sydney")
+_TONGUES = ("French", "German", "Spanish", "Italian", "Chinese", "Latin", "Japanese", "Russian", "Greek", "Arabic")
+_PEOPLE = ("my mother", "my boss", "a friend", "my teacher", "my sister", "the police", "my neighbour", "my doctor")
+_FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (NOT_MY_WORLD, (
+        "write {text} about {a}", "write me {text} about {a}", "can you write {text} for {person}?", "write {text}",
+        "translate {noun} into {tongue}", "how do you say {noun} in {tongue}?", "say something in {tongue}",
+        "call {person}", "send {text} to {person}", "remind me to buy {a}", "order {a} for me",
+        "book {a} for {person}",
+        "buy {a} online", "play {noun} music", "sing about {a}", "tell me a joke about {a}",
+        "tell me a story about {a}",
+        "write a program that prints {noun}", "fix my code", "open {noun}.com", "search the web for {noun}",
+        "multiply {big} by {big}", "what is {big} times {big}?", "solve {big}x = {big}", "summarise this book",
+        "plan my trip to {place}", "set a timer for {big} minutes", "turn on the light", "cook {a} for {person}",
+        "record a song about {a}", "make a 3d model of {a}", "compose music for {a}", "what is the plot of hamlet?",
+    )),
+    (NOT_NOW, (
+        "what is the weather in {place}?", "will it rain in {place} tomorrow?", "what time is it in {place}?",
+        "what is the news from {place}?", "who is the mayor of {place}?", "how much is {a} today?",
+        "what is the price of {noun}?", "who won the match in {place}?", "is {place} open today?",
+        "when does the next train to {place} leave?", "what is on television tonight?", "how old is the president?",
+        "what happened in {place} yesterday?", "how many people live in {place}?", "what is trending now?",
+    )),
+    (NO_ADVICE, (
+        "should I buy {a}?", "should I marry {person}?", "what should I cook with {noun}?", "am I ill?",
+        "is {noun} safe?",
+        "how do I lose weight?", "what should I say to {person}?", "which {noun} is the best?",
+        "should I trust {person}?",
+        "how can I get rich?", "what gift should I get for {person}?", "my head hurts, what should I do?",
+        "how do I repair {a}?", "how do I make {a}?", "where can I buy {a}?", "what do you think of {person}?",
+    )),
+    (NOT_A_PERSON, (
+        "do you love me?", "where do I live?", "what did I say yesterday?", "do you remember {person}?",
+        "guess my name",
+        "how old is {person}?", "what is the name of {person}?", "what did we talk about last week?", "am I tall?",
+    )),
+)  # fmt: skip
+_TEXTS = ("a poem", "an essay", "a letter", "a speech", "a song", "a story", "an email", "a report", "a review")
+_UNKNOWN = ("draw a {word}", "paint a {word}", "make a picture of a {word}", "show me a {word}", "a clip of a {word}",
+            "draw me a {word} please")  # fmt: skip
+
+
+def refusal(
+    rng: random.Random, nouns: Sequence[tuple[str, str]], word: str, *, held: bool = False
+) -> tuple[str, str]:
+    """(request, answer): something that nano cannot do.
+
+    nouns: (bare, with its article) to fill requests with; word: one that does not exist, for what cannot be drawn;
+    held: only requests that training never asks (one form in ten, and one filling in ten).
+    """
+    while True:
+        if rng.random() < 0.25:
+            answer, form = UNKNOWN_THING, rng.choice(_UNKNOWN)
+        else:
+            answer, forms = rng.choice(_FORMS)
+            form = rng.choice(forms)
+        bare, with_article = rng.choice(nouns)
+        said = form.replace("{a}", with_article).replace("{noun}", bare).replace("{word}", word)
+        for name, choices in (("text", _TEXTS), ("person", _PEOPLE), ("tongue", _TONGUES), ("place", _PLACES)):
+            said = said.replace(f"{{{name}}}", rng.choice(choices))
+        while "{big}" in said:
+            said = said.replace("{big}", str(rng.randint(60, 9999)), 1)
+        if (held_out("refused", form) or held_out("refused", said)) == held:
+            return said, answer
