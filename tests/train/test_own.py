@@ -136,7 +136,7 @@ def test_a_tiny_head_learns_own_pictures(tiny, tmp_path, monkeypatch):
     picture[:, 48:] = (250, 200, 20)
     Image.fromarray(picture).save(folder / "two-halves.png")
     command = ["train", "image", "--data", str(folder), "--out", str(run), "--start", str(tiny), "--rows", "2"]
-    assert main([*command, "--steps", "70"]) == 0
+    assert main([*command, "--steps", "140"]) == 0
     record = json.loads((run / "report.json").read_text())
     assert record["psnr_after"] > record["psnr_before"] + 5
     _, pictures_N3HW = own_image.read_pictures(folder)
