@@ -9,7 +9,19 @@ import pytest
 import torch
 
 from dsv4.data.glyphs import BASELINE, CHARACTERS, HEIGHT, PAD, Faces, GlyphSheets, render_text
-from dsv4.data.glyphs_layout import FEW_LINES, LINES, NO_LETTER, PATCH, SIDE, Page, _lay, held_line, print_lines, random_lines, random_page
+from dsv4.data.glyphs_layout import (
+    FEW_LINES,
+    LINES,
+    NO_LETTER,
+    PATCH,
+    SIDE,
+    Page,
+    _lay,
+    held_line,
+    print_lines,
+    random_lines,
+    random_page,
+)
 from dsv4.data.pictures import IGNORE, PictureStream
 from dsv4.errors import InputError
 from tests import picture_world
