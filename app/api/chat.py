@@ -231,6 +231,8 @@ def _completion(job: Job, model: str, warnings: list[str], stop: tuple[str, ...]
     message = {"role": "assistant", "content": text, "refusal": None}
     if job.result.get("thought"):
         message["reasoning_content"] = job.result["thought"]
+    if job.result.get("files"):  # the reply was a call of the hands: what they made, for GET /v1/files/{id}/content
+        message["files"] = job.result["files"]
     choice = {"index": 0, "message": message, "finish_reason": _reason(job, stopped), "logprobs": None}
     head = {"id": f"chatcmpl-{job.id}", "object": "chat.completion", "created": int(job.created), "model": model}
     warnings = [*warnings, *job.result.get("warnings", ())]
@@ -264,7 +266,8 @@ async def _chunks(
         if event.kind in ENDED:
             now = house.jobs.get(job.id)
             if event.kind == "done" or stopped:
-                yield sse(chunk({}, _reason(now, stopped)), name=event_name(job, event))
+                made = {"files": now.result["files"]} if now.result.get("files") else {}
+                yield sse(chunk(made, _reason(now, stopped)), name=event_name(job, event))
                 if with_usage:
                     yield sse({**head, "choices": [], "usage": _usage(now)})
             else:

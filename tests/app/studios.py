@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from dsv4 import EchoStudio, InputError
-from dsv4.results import ChatStream, Picture, Progress
+from dsv4.chat_format import Call
+from dsv4.results import ChatStream, Picture, Progress, Reply
 
 
 class SlowStudio(EchoStudio):
@@ -49,6 +50,19 @@ class SlowStudio(EchoStudio):
             on_progress(progress)
 
         return super().video(prompt, on_progress=show, **settings)
+
+
+class Calling(EchoStudio):
+    """Echo that calls its hands where it is asked to draw."""
+
+    def chat(self, prompt: str, *pictures: Any, **settings: Any) -> ChatStream:
+        if not prompt.startswith("draw "):
+            return super().chat(prompt, *pictures, **settings)
+        call = Call(kind="svg", prompt=prompt.removeprefix("draw "))
+        return ChatStream(lambda stop: iter([call.text]), lambda text, _: Reply(text=text, provenance={}, call=call))
+
+    def perform(self, call: Call, **settings: Any) -> Any:
+        return getattr(self, call.kind)(call.prompt, **settings)
 
 
 class Late:

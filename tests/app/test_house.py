@@ -14,7 +14,7 @@ from app.house import House
 from app.kinds import begun_with
 from dsv4 import InputError
 from dsv4._parts import part
-from tests.app.studios import SlowStudio
+from tests.app.studios import Calling, SlowStudio
 
 
 def until(true, seconds=20):
@@ -200,3 +200,20 @@ def test_order_is_kept_in_the_house(house, over, monkeypatch):
     assert not list(house.previews.iterdir()) and not house.jobs.events(job) and house.made(house.jobs.get(job.id))
     with pytest.raises(InputError):
         house.media.get(given.id, "me")
+
+
+def test_a_reply_that_calls_the_hands_shows_what_they_made(tmp_path, over):
+    house = House(tmp_path / "home", Calling, name="echo")
+    house.start()
+    try:
+        talk = house.talks.begin("me")
+        over(house, house.say(talk, "me", "draw a tiger"))
+        answer = house.talks.page(house.talks.get(talk.id, "me"))[-1]
+        assert answer.text == "svg: a tiger" and house.media.get(answer.shown[0], "me").kind == "svg"
+        over(house, house.say(talk, "me", "/image a heron", parent=answer.id))
+        answer = house.talks.page(house.talks.get(talk.id, "me"))[-1]
+        last = over(house, house.say(talk, "me", "now make it red", parent=answer.id))
+    finally:
+        house.close()
+    said = [told["text"] for told in last.params["history"]]
+    assert said == ["draw a tiger", "svg: a tiger", "a heron", "image: a heron"]
