@@ -241,14 +241,7 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     needle.add_argument("--lengths", default="128,256,512,1024,2048", metavar="LIST", help="numbers of tokens")
     needle.add_argument("--trials", type=int, default=16, help="texts at each length and depth (default 16)")
     needle.add_argument("--out", metavar="FILE", help="also write the counts here, a JSON object a line")
-    nano = _command(tables, "nano", "the score table", "nano:evaluate")
-    nano.add_argument("--model", default="nano", help="a name or a folder (default nano)")
-    nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
-    nano.add_argument("--rows", metavar="LIST", help="only these rows of the table, with commas between")
-    nano.add_argument("--limit", type=int, metavar="N", help="at most so many prompts a row")
-    nano.add_argument("--device", help="cpu, cuda, ... (default: the fastest here)")
-    nano.add_argument("--out", metavar="FILE", help="also write the table here, as JSON")
-
+    _add_eval_nano(tables)
     tiers = _command(tables, "tiers", "what fewer bits cost, method by method", "quantize:compare")
     tiers.add_argument("--model", default="nano", help="nano (default), a folder, or lite-shaped (random weights)")
     tiers.add_argument("--data", metavar="DIR", help="training data of nano, for a model of ours")
@@ -268,6 +261,17 @@ def _add_research(commands: argparse._SubParsersAction) -> None:
     export.add_argument("--policy", default="nano", help="bits of the weights: nano (default) or eight")
     export.add_argument("--to", help="hf: rewrite --model in the layout that vLLM and SGLang serve")
     export.add_argument("--model", metavar="FOLDER", help="a checkpoint with config.json, for --to hf")
+
+
+def _add_eval_nano(tables: argparse._SubParsersAction) -> None:
+    nano = _command(tables, "nano", "the score table", "nano:evaluate")
+    nano.add_argument("--growth", action="store_true", help="the second table: talk, slips, refusals, pages")
+    nano.add_argument("--model", default="nano", help="a name or a folder (default nano)")
+    nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
+    nano.add_argument("--rows", metavar="LIST", help="only these rows of the table, with commas between")
+    nano.add_argument("--limit", type=int, metavar="N", help="at most so many prompts a row")
+    nano.add_argument("--device", help="cpu, cuda, ... (default: the fastest here)")
+    nano.add_argument("--out", metavar="FILE", help="also write the table here, as JSON")
 
 
 def _add_eval_make(kinds: argparse._SubParsersAction) -> None:

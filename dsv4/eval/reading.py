@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from dsv4.data.glyphs import Faces, GlyphSheets, render_text
-from dsv4.data.glyphs_layout import SIDE, Page, print_lines, printable_words, random_lines
+from dsv4.data.glyphs_layout import SIDE, Page, print_lines, printable_words, random_lines, random_page
 from dsv4.data.store import load_table
 from dsv4.errors import unknown
 
@@ -42,6 +42,19 @@ def cases(data_dir: Path, kind: str, *, limit: int, seed: int = 0) -> list[Readi
     for _ in range(limit):
         lines, page = random_lines(rng, words, held=True), Page.empty(1)
         print_lines(page, 0, lines, faces, rng.choice(choices), rng)
+        found.append(ReadingCase(truth="\n".join(lines), page=page))
+    return found
+
+
+def page_cases(data_dir: Path, *, characters: int, limit: int, seed: int = 0) -> list[ReadingCase]:
+    """`limit` whole pages of about so many characters, each beginning as no page of training does, in seen faces."""
+    rng = random.Random(f"page {characters} {seed}")
+    faces = Faces.load(data_dir)
+    words = printable_words(load_table(Path(data_dir) / "words.npz")["word"])
+    found = []
+    for _ in range(limit):
+        lines, page = random_page(rng, words, characters=characters, held=True), Page.empty(1)
+        print_lines(page, 0, lines, faces, rng.choice(faces.choices()), rng)
         found.append(ReadingCase(truth="\n".join(lines), page=page))
     return found
 
