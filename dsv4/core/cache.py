@@ -14,7 +14,8 @@ from torch import Tensor
 
 from dsv4.core.config import COMPRESSED, AttentionConfig, CoreConfig, LatentConfig
 from dsv4.core.rows import IndexKeys, Readable, Ring, Rows
-from dsv4.ops.fp8 import RowFormat
+from dsv4.ops.fp4 import FourBitRows
+from dsv4.ops.fp8 import LARGEST, RowFormat
 from dsv4.ops.select import eight_bits
 
 FORMATS, KEYS = ("plain", "fp8"), ("plain", "int8")
@@ -81,12 +82,20 @@ class Cache:
             convolved = config.engram.layers if config.engram.form == "paper" else ()
             self._tails = {layer: torch.zeros(shape, dtype=dtype, device=device) for layer in convolved}
 
+    @property
+    def packed(self) -> bool:
+        """Whether entries are packed."""
+        return self._form is not None
+
     def _room(self, size: int, width: int, *, ring: bool = False, packed: bool = False) -> Rows:
         form = self._form if packed else None
         return (Ring if ring else Rows)(self.batch, size, width, dtype=self._dtype, device=self._device, form=form)
 
     def _make_windows(self, attention: AttentionConfig) -> None:
         for layer, reach in enumerate(self.config.reach):
+            if reach == "shared_compressed":
+                self._share_windows(layer, attention)
+                continue
             if reach == "compressed_sparse":
                 ratio, kinds = attention.light, {"entry": attention.entry, "index": attention.index_size}
             elif reach == "heavily_compressed":
@@ -99,6 +108,20 @@ class Cache:
                 assert isinstance(ring, Ring)
                 self._pending[layer, name] = ring
                 self._windows[layer, name] = self._room(max(1, self.capacity // ratio), width, packed=name == "entry")
+
+    def _share_windows(self, layer: int, part: AttentionConfig) -> None:
+        """Room for the entries and keys that a source makes; other layers keep none of their own."""
+        plan, ratio = part.sharing, self.config.ratio(layer)
+        if plan is None or layer not in plan.sources:
+            return
+        sizes = {"entry": (part.entry, plan.entry_tile, "e4m3"), "index": (part.index_size, plan.key_tile, "e8m0")}
+        for name, (width, tile, scale) in sizes.items():
+            form = FourBitRows(size=width, tile=tile, scale=scale) if self.packed and tile else None
+            where = {"dtype": self._dtype, "device": self._device}
+            self._windows[layer, name] = Rows(self.batch, max(1, self.capacity // ratio), width, form=form, **where)
+        if ratio > 1:
+            where["dtype"] = torch.promote_types(self._dtype, torch.float32)  # as it is pooled
+            self._pending[layer, "entry"] = Ring(self.batch, 2 * ratio + self.rewind, 2 * part.entry, **where)
 
     @property
     def nbytes(self) -> int:
@@ -243,6 +266,8 @@ def _form(config: CoreConfig, rows: str) -> RowFormat | None:
     part = config.attention
     if rows == "plain":
         return None
+    if isinstance(part, AttentionConfig) and part.grid:  # as rounded already, so nothing is lost
+        return RowFormat(plain=part.entry, rotated=0, tile=part.grid, wide_scales=False, least=1e-4 / LARGEST)
     if isinstance(part, AttentionConfig):
         return RowFormat.shared(part.entry, part.rotated)
     if isinstance(part, LatentConfig):

@@ -10,6 +10,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from dsv4.ops.fp4 import FourBitRows
 from dsv4.ops.fp8 import RowFormat
 from dsv4.ops.select import gather_rows, index_scores, index_scores_int8
 
@@ -25,7 +26,7 @@ class Rows:
         *,
         dtype: torch.dtype,
         device: torch.device | str,
-        form: RowFormat | None = None,
+        form: RowFormat | FourBitRows | None = None,
     ) -> None:
         self.size, self.width, self.dtype, self.form = size, width, dtype, form
         kept = (batch, size, width) if form is None else (batch, size, form.bytes)

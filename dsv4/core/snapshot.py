@@ -57,9 +57,7 @@ def _parts(cache: Cache, length: int | None = None) -> Iterator[tuple[str, Rows,
     for (layer, name), ring in cache._pending.items():
         yield f"pending.{layer}.{name}", ring, length
     for (layer, name), rows in cache._windows.items():
-        part = cache.config.attention
-        ratio = part.light if cache.config.reach[layer] == "compressed_sparse" else part.heavy
-        yield f"windows.{layer}.{name}", rows, length // ratio
+        yield f"windows.{layer}.{name}", rows, length // cache.config.ratio(layer)
 
 
 def _rows(rows: Rows, count: int, length: int) -> Tensor:

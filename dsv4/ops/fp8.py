@@ -68,6 +68,7 @@ class RowFormat:
     rotated: int
     tile: int
     wide_scales: bool
+    least: float = 1e-4  # of a tile's largest number over 448, below which its scale grows no finer
 
     @classmethod
     def latent(cls, latent: int, rotated: int) -> RowFormat:
@@ -95,7 +96,7 @@ class RowFormat:
         lead = rows_BSD.shape[:-1]
         plain = F.pad(rows_BSD[..., : self.plain].float(), (0, self.tiles * self.tile - self.plain))
         tiled = plain.unflatten(-1, (self.tiles, self.tile))
-        exponents = torch.ceil(torch.log2((tiled.abs().amax(-1) / LARGEST).clamp_min(1e-4)))
+        exponents = torch.ceil(torch.log2((tiled.abs().amax(-1) / LARGEST).clamp_min(self.least)))
         codes = (tiled * torch.exp2(-exponents)[..., None]).to(torch.float8_e4m3fn).view(torch.uint8)
         turned = rows_BSD[..., self.plain :].to(torch.bfloat16).contiguous().view(torch.uint8)
         if self.wide_scales:

@@ -10,7 +10,7 @@ import torch
 
 from dsv4.core import presets
 from dsv4.core.cache import Cache
-from dsv4.core.config import CoreConfig, ExpertsConfig, HeadsConfig, LanesConfig, LatentConfig
+from dsv4.core.config import CoreConfig, ExpertsConfig, HeadsConfig, LanesConfig, LatentConfig, SharingConfig
 from dsv4.core.model import LanguageCore
 from dsv4.ops.fp8 import RowFormat, read_e4m3
 
@@ -35,6 +35,14 @@ KINDS: dict[str, CoreConfig] = {
         MICRO, reach=("compressed_sparse", "heavily_compressed", "sliding"),
         attention=dataclasses.replace(MICRO.attention, top_k=3, heavy=7, light=3),
         experts=dataclasses.replace(MICRO.experts, hashed=(1,), limit=2.0),
+    ),
+    "shared entries": dataclasses.replace(
+        MICRO, reach=("shared_compressed",) * 3, lanes=LanesConfig(count=2, passes=1),
+        attention=dataclasses.replace(
+            MICRO.attention, top_k=3, head_norm=False,
+            sharing=SharingConfig(ratios=(2, 1, 1), sources=(0, 1), choosers=(0, 1, 2), pool_source=1, pool_blocks=3,
+                                  pool_size=2),
+        ),
     ),
     "free lanes": dataclasses.replace(MICRO, lanes=LanesConfig(count=3, mixing="hyper")),
 }  # fmt: skip
