@@ -24,13 +24,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=5, help="tokens decoded at each length (default 5)")
     parser.add_argument("--layers", type=int, default=3, help="how many of nano's layers (default 3)")
     parser.add_argument("--cache-rows", default="plain", help="plain or fp8")
-    parser.add_argument("--index-keys", default="plain", help="plain or int8")
+    parser.add_argument("--index-keys", default="plain", help="plain, int8 or fp8")
     parser.add_argument("--out", metavar="FILE", help="also write the figures here, a JSON object a line")
     args = parser.parse_args(argv)
     if args.cache_rows not in ("plain", "fp8"):
         raise unknown("rows", args.cache_rows, ("plain", "fp8"))
-    if args.index_keys not in ("plain", "int8"):
-        raise unknown("index keys", args.index_keys, ("plain", "int8"))
+    if args.index_keys not in ("plain", "int8", "fp8"):
+        raise unknown("index keys", args.index_keys, ("plain", "int8", "fp8"))
     if not 1 <= args.layers <= 6:
         raise InputError(f"--layers is between 1 and 6, got {args.layers}")
     lengths = _lengths(args.lengths, args.chunk)

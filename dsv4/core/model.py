@@ -250,12 +250,20 @@ class LanguageCore(nn.Module):
             block.compile(dynamic=False)
 
     def new_cache(
-        self, batch: int, capacity: int, *, rows: str = "plain", rewind: int = 0, index_keys: str = "plain"
+        self,
+        batch: int,
+        capacity: int,
+        *,
+        rows: str = "plain",
+        rewind: int = 0,
+        index_keys: str = "plain",
+        pages: bool = False,
     ) -> Cache:
         """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations.
 
         rows: 'fp8' packs entries. rewind: how many tokens `Cache.truncate` must be able to take back. index_keys:
-        'int8' keeps the indexer's keys in eight bits, which choose nearly the same entries.
+        'int8' and 'fp8' keep the indexer's keys in eight bits, which choose nearly the same entries.
+        pages: take memory as it is filled, share it among forks, give it back with `truncate` (CPU under Linux).
         """
         weight = self.embedding.weight
         return Cache(
@@ -267,6 +275,7 @@ class LanguageCore(nn.Module):
             rows=rows,
             rewind=rewind,
             index_keys=index_keys,
+            pages=pages,
         )
 
     def update_router_bias(self, loads_LE: Tensor, rate: float = 1e-3) -> None:

@@ -57,6 +57,14 @@ def on_grid(x_D: Tensor, tile: int) -> Tensor:
     return x_D + (rounded_D - x_D).detach() if x_D.requires_grad else rounded_D
 
 
+def e4m3(x_D: Tensor) -> tuple[Tensor, Tensor]:
+    """e4m3 codes (uint8) of the last dimension and its scale [..., 1] in float32, a power of two: x is nearly
+    code · scale."""
+    part, exponent = torch.frexp(x_D.float().abs().amax(-1, keepdim=True).clamp_min(2.0**-100) * (1 / LARGEST))
+    scale_1 = torch.ldexp(torch.ones_like(part), exponent - (part == 0.5).to(exponent.dtype))
+    return (x_D.float() / scale_1).to(torch.float8_e4m3fn).view(torch.uint8), scale_1
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowFormat:
     """How a row of `plain` numbers followed by `rotated` ones is packed; `tile` numbers share a scale.

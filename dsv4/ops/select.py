@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dsv4.ops import sparse_triton
+from dsv4.ops.fp8 import e4m3, read_e4m3
 from dsv4.ops.linear import batched
 from dsv4.ops.numbers import wide
 
@@ -60,6 +61,23 @@ def index_scores_int8(q_BQIC: Tensor, weights_BQI: Tensor, codes_BSC: Tensor, sc
             dots_SN = _products(keys_SC, q_QIC).relu_().float()
             out_QS.copy_(torch.einsum("sqi,qi->qs", dots_SN.view(-1, Q, heads), w_QI))
     return found_BQS.mul_(scales_BS[:, None])
+
+
+def index_scores_fp8(q_BQIC: Tensor, weights_BQI: Tensor, codes_BSC: Tensor, scales_BS: Tensor) -> Tensor:
+    """`index_scores` over keys that are e4m3 codes (uint8); queries are rounded so too: [B, Q, S] in float32.
+
+    Source: the indexer of DeepSeek-V3.2, whose keys are 128 codes and one float32 scale, 132 bytes.
+    """
+    codes_BQIC, scale_BQI1 = e4m3(q_BQIC)
+    weights_BQI = weights_BQI.float() * scale_BQI1[..., 0]
+    if sparse_triton.applies(codes_BQIC, codes_BSC):
+        heads, size = q_BQIC.shape[2:]
+        return sparse_triton.scores(codes_BQIC, weights_BQI / math.sqrt(heads * size), codes_BSC, scales_BS)
+    dtype = torch.bfloat16 if q_BQIC.dtype == torch.bfloat16 else torch.float32  # both hold every code
+    q_BQIC = read_e4m3(codes_BQIC, dtype)
+    pieces = codes_BSC.split(PIECE, 1)
+    found = [index_scores(q_BQIC, weights_BQI, read_e4m3(piece.contiguous(), dtype)) for piece in pieces]
+    return (found[0] if len(found) == 1 else torch.cat(found, -1)) * scales_BS[:, None]
 
 
 def _products(keys_SC: Tensor, q_NC: Tensor) -> Tensor:

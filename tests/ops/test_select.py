@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from dsv4.ops import select
+from dsv4.ops.fp8 import e4m3
 from dsv4.ops.select import (
     best_places,
     choose,
@@ -15,6 +16,7 @@ from dsv4.ops.select import (
     eight_bits,
     gather_rows,
     index_scores,
+    index_scores_fp8,
     index_scores_int8,
     selection_loss,
 )
@@ -108,6 +110,33 @@ def test_scores_in_eight_bits_are_near_and_choose_nearly_the_same() -> None:
     assert (found - exact).abs().max() < 0.02 * exact.abs().max()
     both = [set(scores.topk(512, -1).indices[0, 0].tolist()) for scores in (found, exact)]
     assert len(both[0] & both[1]) > 0.96 * 512
+
+
+def test_scores_in_fp8_are_near_and_choose_nearly_the_same() -> None:
+    torch.manual_seed(0)
+    keys, q, w = torch.randn(2, 70_000, 128), torch.randn(2, 3, 4, 128), torch.randn(2, 3, 4)
+    codes, scales = e4m3(keys)
+    assert codes.dtype == torch.uint8 and scales.log2().frac().abs().max() == 0
+    opened = codes.view(torch.float8_e4m3fn).float() * scales
+    # Half of the last place of four bits, or of the least that a code can be.
+    assert ((opened - keys).abs() <= torch.maximum(keys.abs() / 16, scales * 2.0**-10)).all()
+    found = index_scores_fp8(q, w, codes, scales[..., 0])
+    exact = index_scores(q.double(), w.double(), keys.double())
+    codes_q, scale_q = e4m3(q)
+    opened_q = (codes_q.view(torch.float8_e4m3fn).float() * scale_q).double()
+    same = index_scores(opened_q, w.double(), opened.double())
+    assert (found - same).abs().max() < 1e-5 * same.abs().max(), "codes are the only rounding"
+    near = index_scores_fp8(q.bfloat16(), w.bfloat16(), codes, scales[..., 0])
+    assert (near - same).abs().max() < 0.02 * same.abs().max()
+    for scores, share in ((found, 0.9), (near, 0.85)):
+        for row in range(2):
+            both = [set(one[row].topk(512, -1).indices[0].tolist()) for one in (scores, exact)]
+            assert len(both[0] & both[1]) > share * 512
+    # What may not be chosen is far below what must be: a tie or less than the codes' rounding decides the rest.
+    border = exact.topk(512, -1).values[..., -1:]
+    room = 0.03 * exact.abs().amax(-1, keepdim=True)
+    chosen = torch.zeros_like(found, dtype=torch.bool).scatter(-1, found.topk(512, -1).indices, True)
+    assert not (chosen & (exact < border - room)).any() and chosen[exact > border + room].all()
 
 
 @pytest.mark.parametrize("levels", [0, 40])
