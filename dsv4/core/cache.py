@@ -89,9 +89,7 @@ class Cache:
 
     def _into_pages(self, device: torch.device | str) -> PagePool:
         if not supported(device):
-            raise ValueError(
-                f"pages lie in memory maps of Linux on the CPU; a cache on '{device}' cannot have them here"
-            )
+            raise ValueError(f"pages need memory maps of Linux and a cache on the CPU; this one is on '{device}'")
         pool = PagePool()
 
         def paged(rows: Rows) -> Rows:
@@ -259,6 +257,7 @@ class Cache:
         """Hold `length` tokens of noise, as if they had been read: for measuring at lengths that take long to read."""
         self.check(self.batch, length - self.length)
         for scales in filter(None, self._index_scales):
+            scales.hold(0, scales.size)
             scales.kept_BSD.fill_(3 / 127)
         for rows in (*self._entries, *filter(None, self._index_keys), *self._pending.values(), *self._windows.values()):
             for start in range(0, rows.size, NOISE_ROWS):

@@ -177,8 +177,8 @@ def attend_places(
 
 
 def scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor, scales_BS: Tensor | None = None) -> Tensor:
-    """Σ_i w_i · ReLU(q_i · k) [B, Q, S] in float32; with scales, queries and keys are codes (int8, or e4m3 in uint8) and
-    the sum is scaled.
+    """Σ_i w_i · ReLU(q_i · k) [B, Q, S] in float32; with scales, queries and keys are codes (int8, or uint8: e4m3)
+    and the sum is scaled.
 
     Quickest where the keys of a sequence lie one behind the other, and its scales too.
     """
