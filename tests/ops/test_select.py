@@ -15,6 +15,7 @@ from dsv4.ops.select import (
     chosen_places,
     eight_bits,
     gather_rows,
+    hide_later,
     index_scores,
     index_scores_fp8,
     index_scores_int8,
@@ -110,6 +111,47 @@ def test_scores_in_eight_bits_are_near_and_choose_nearly_the_same() -> None:
     assert (found - exact).abs().max() < 0.02 * exact.abs().max()
     both = [set(scores.topk(512, -1).indices[0, 0].tolist()) for scores in (found, exact)]
     assert len(both[0] & both[1]) > 0.96 * 512
+
+
+@pytest.mark.parametrize("levels", [3, 10_000])
+def test_best_places_behind_which_nothing_is_seen(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of neighbouring queries, early ones of which see fewer than k: as if a mask had said so; long rows too."""
+    generator = torch.Generator().manual_seed(levels)
+    for narrow in (10**9, 1000):
+        monkeypatch.setattr(select, "NARROW_FROM", narrow)
+        for S, Q in ((40, 12), (2003, 5)):
+            scores = torch.randint(0, levels, (2, Q, S), generator=generator).float()
+            seen = torch.ones(Q, S, dtype=torch.bool).tril(S - Q)[None].expand(2, -1, -1)
+            expected = choose(scores, seen, 33)
+            hidden = hide_later(scores.clone())
+            assert torch.equal(hidden, scores.masked_fill(~seen, float("-inf")))
+            places, real = best_places(hidden, None, 33)
+            found = torch.zeros(2, Q, S + 1, dtype=torch.bool).scatter(-1, torch.where(real, places, S), True)
+            assert torch.equal(found[..., :S], expected), (narrow, S)
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_pieces_do_not_change_scores(queries: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And products of bfloat16 keys have few shapes, however many lengths there are: the library keeps something of
+    every one."""
+    torch.manual_seed(0)
+    q, w, k = torch.randn(1, queries, 4, 16), torch.randn(1, queries, 4), torch.randn(1, 900, 16)
+    q, w, k = q.to(dtype), w.to(dtype), k.to(dtype)
+    expected = index_scores(q.double(), w.double(), k.double())
+    monkeypatch.setattr(select, "PIECE", 128)
+    monkeypatch.setattr(select, "LEAST", 16)
+    shapes: set[tuple[int, ...]] = set()
+    batched, mm = select.batched, torch.mm
+    monkeypatch.setattr(select, "batched", lambda a, b: (shapes.add((*a.shape, *b.shape)), batched(a, b))[1])
+    monkeypatch.setattr(torch, "mm", lambda a, b: (shapes.add((*a.shape, *b.shape)), mm(a, b))[1])
+    with torch.no_grad():
+        for S in range(1, 900, 7):
+            found = index_scores(q, w, k[:, :S])
+            assert found.shape == (1, queries, S)
+            room = 2e-2 if dtype == torch.bfloat16 else 1e-6
+            assert (found - expected[..., :S]).abs().max() < room * expected.abs().max(), S
+    assert len(shapes) <= 8 if dtype == torch.bfloat16 else len(shapes) > 8
 
 
 def test_scores_in_fp8_are_near_and_choose_nearly_the_same() -> None:
