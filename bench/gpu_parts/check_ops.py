@@ -103,6 +103,11 @@ def scores(card: Card, book: Book) -> None:
 
         _each(book, f"indexer scores, int8 keys, {name}", wanted, 1e-3, eight)
         _each(book, f"indexer scores, int8 keys, no kernel, {name}", wanted, 1e-3, plain)
+        given = (q, w, *fp8.e4m3(k))
+        with plainly():
+            wanted = select.index_scores_fp8(q.float(), w.float(), given[2], given[3][..., 0])
+        _each(book, f"indexer scores, fp8 keys, {name}", wanted, 1e-3,
+              lambda given=given: select.index_scores_fp8(*given[:3], given[3][..., 0]))  # fmt: skip
 
 
 def chosen(card: Card, book: Book) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 import gc
 import json
 import time
+from statistics import median
 from typing import Any
 
 from dsv4.errors import InputError, unknown
@@ -24,13 +25,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=5, help="tokens decoded at each length (default 5)")
     parser.add_argument("--layers", type=int, default=3, help="how many of nano's layers (default 3)")
     parser.add_argument("--cache-rows", default="plain", help="plain or fp8")
-    parser.add_argument("--index-keys", default="plain", help="plain or int8")
+    parser.add_argument("--index-keys", default="plain", help="plain, int8 or fp8")
+    parser.add_argument("--pages", action="store_true", help="compare pages with plain memory instead")
     parser.add_argument("--out", metavar="FILE", help="also write the figures here, a JSON object a line")
     args = parser.parse_args(argv)
     if args.cache_rows not in ("plain", "fp8"):
         raise unknown("rows", args.cache_rows, ("plain", "fp8"))
-    if args.index_keys not in ("plain", "int8"):
-        raise unknown("index keys", args.index_keys, ("plain", "int8"))
+    if args.index_keys not in ("plain", "int8", "fp8"):
+        raise unknown("index keys", args.index_keys, ("plain", "int8", "fp8"))
     if not 1 <= args.layers <= 6:
         raise InputError(f"--layers is between 1 and 6, got {args.layers}")
     lengths = _lengths(args.lengths, args.chunk)
@@ -47,6 +49,9 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"nano's first {config.layers} layers ({', '.join(config.reach)}), rows {args.cache_rows}, chunk {args.chunk}"
     )
+    if args.pages:
+        _compare_pages(core, lengths, args)
+        return 0
     print(
         f"{'tokens':>10} {'read, ms/token':>15} {'decode, ms':>11} {'bytes/token':>12} {'formula':>8} {'peak, MB':>9}"
     )
@@ -96,6 +101,38 @@ def _measure(core: Any, length: int, args: Any) -> dict[str, float]:
     print(f"{length:>10,} {line['read_ms']:>15.2f} {line['decode_ms']:>11.2f} {line['bytes']:>12.1f} "
           f"{line['formula']:>8.1f} {line['peak_mb']:>9.1f}", flush=True)  # fmt: skip
     return line
+
+
+def _compare_pages(core: Any, lengths: list[int], args: Any) -> None:
+    """Both kinds of cache, token by token in turns: medians of times and of their ratios, and what a fork costs."""
+    import torch
+
+    ids_BT = torch.zeros(1, 1, dtype=torch.long)
+    print(f"{'tokens':>10} {'plain, ms':>10} {'pages, ms':>10} {'ratio':>6} {'fork, ms':>9} {'pages':>7} "
+          f"{'fork, MB':>9} {'pages':>7}")  # fmt: skip
+    for length in lengths:
+        room = length + 2 * args.tokens + 4
+        caches = [core.new_cache(1, room, rows=args.cache_rows, index_keys=args.index_keys, pages=one)
+                  for one in (False, True)]  # fmt: skip
+        times: list[list[float]] = [[], []]
+        with torch.inference_mode():
+            for one in caches:
+                one.fill_with_noise(length)
+            for turn in range(args.tokens):
+                for kind in (0, 1) if turn % 2 else (1, 0):
+                    started = time.thread_time()
+                    core(ids_BT, cache=caches[kind], last_only=True)
+                    times[kind].append(1000 * (time.thread_time() - started))
+        pool, forks, costs = caches[1].pool, [], []
+        held = pool.nbytes
+        for one in caches:
+            started = time.thread_time()
+            forks.append(one.fork())
+            costs.append(1000 * (time.thread_time() - started))
+        ratio = median(paged / plain for plain, paged in zip(*times, strict=True))
+        middle = [median(each) for each in times]
+        print(f"{length:>10,} {middle[0]:>10.2f} {middle[1]:>10.2f} {ratio:>6.3f} {costs[0]:>9.1f} {costs[1]:>7.1f} "
+              f"{forks[0].nbytes / 1e6:>9.1f} {(pool.nbytes - held) / 1e6:>7.2f}", flush=True)  # fmt: skip
 
 
 def _formula(config: Any, args: Any, capacity: int) -> float:

@@ -17,6 +17,7 @@ from dsv4.core.config import (
     HeadsConfig,
     LanesConfig,
     LatentConfig,
+    SharingConfig,
     YarnConfig,
 )
 from dsv4.errors import InputError, nearest
@@ -305,25 +306,33 @@ def _read_v4(keys: Keys) -> CoreConfig:
     return _core(keys, attention, experts, _v4_reach(keys, layers), lanes=lanes)
 
 
-# What V4.1 says of its parts that are not built here: shared compressed entries, guessing layers.
-V41_BEYOND = ("kv_source_layer_ids index_source_layer_ids candidate_source_layer_id candidate_topk_blocks "
-              "candidate_block_size dspark_block_size dspark_noise_token_id dspark_target_layer_ids "
-              "dspark_markov_rank dspark_n_routed_experts dspark_num_experts_per_tok gate_temp "
-              "engram_num_embeddings engram_compressed_vocab_size")  # fmt: skip
+# What V4.1 says of its guessing layers, which are not built here, and what follows from other keys.
+V41_BEYOND = ("dspark_block_size dspark_noise_token_id dspark_target_layer_ids dspark_markov_rank "
+              "dspark_n_routed_experts dspark_num_experts_per_tok engram_num_embeddings "
+              "engram_compressed_vocab_size")  # fmt: skip
 V41_GRID = 32  # numbers of an entry that share a scale
+V41_YARN = {"rope_type": "yarn", "factor": 16, "original_max_position_embeddings": 65536}  # where nothing is said
+
+
+def _sharing(keys: Keys, layers: int) -> SharingConfig | None:
+    ratios = tuple(keys.need("compress_ratios"))
+    sources, choosers = (tuple(keys.get(f"{name}_source_layer_ids", [])) for name in ("kv", "index"))
+    pool = keys.get("candidate_source_layer_id", -1)
+    sizes = keys.get("candidate_topk_blocks", 2048), keys.get("candidate_block_size", 8)
+    if not any(ratios[:layers]):
+        return None
+    whole = SharingConfig(
+        ratios=ratios, sources=sources, choosers=choosers, pool_source=None if pool < 0 else pool,
+        pool_blocks=sizes[0], pool_size=sizes[1],
+    )  # fmt: skip
+    return whole.leading(layers)
 
 
 def _read_v41(keys: Keys) -> CoreConfig:
     layers, entry = keys.need("num_hidden_layers"), keys.need("head_dim")
     keys.asked |= set(V41_BEYOND.split())
-    ratios = keys.need("compress_ratios")[:layers]
-    built = next((number for number, ratio in enumerate(ratios) if ratio), layers)
-    if built < layers:
-        raise InputError(
-            f"{keys.where}: layer {built} and those behind it share compressed entries (CSA2), which is not built; "
-            f"read the first {built} with layers={built}"
-        )
-    keys.asked |= {"rope_scaling", "rope_parameters"}  # of compressed layers alone
+    sharing = _sharing(keys, layers)
+    rope = {**keys.get("rope_scaling", {}), **keys.get("rope_parameters", {})}
     keys.only("num_key_value_heads", 1)
     keys.only("gate_temp", 1.0)
     rotated, inner = keys.need("qk_rope_head_dim"), keys.need("moe_intermediate_size")
@@ -343,6 +352,8 @@ def _read_v41(keys: Keys) -> CoreConfig:
         far_theta=float(keys.get("compress_rope_theta", 1.6e5)),
         head_norm=False,
         grid=V41_GRID,
+        yarn=None if sharing is None else _yarn(keys, {"attention_factor": 1.0, **(rope or V41_YARN)}),
+        sharing=sharing,
     )
     keys.only("topk_method", "noaux_tc")
     keys.only("scoring_func", "sqrtsoftplus")
@@ -354,6 +365,7 @@ def _read_v41(keys: Keys) -> CoreConfig:
         shared_inner=inner * keys.get("n_shared_experts", 1),
         scale=float(keys.get("routed_scaling_factor", 1.5)),
         limit=float(keys.get("swiglu_limit", 10.0)),
+        picture_bias=True,
     )
     lanes = LanesConfig(
         count=keys.get("hc_mult", 4),
@@ -361,7 +373,8 @@ def _read_v41(keys: Keys) -> CoreConfig:
         eps=float(keys.get("hc_eps", 1e-6)),
         passes=1,
     )
-    return _core(keys, attention, experts, ("sliding",) * layers, lanes=lanes, engram=_memory(keys, layers))
+    reach = tuple("shared_compressed" if ratio else "sliding" for ratio in keys.need("compress_ratios")[:layers])
+    return _core(keys, attention, experts, reach, lanes=lanes, engram=_memory(keys, layers))
 
 
 def _memory(keys: Keys, layers: int) -> EngramConfig | None:

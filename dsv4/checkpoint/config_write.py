@@ -23,7 +23,11 @@ def family(config: CoreConfig) -> str:
     if config.embed_norm or config.engram is not None or config.lanes.mixing != "mhc":
         return ours
     if isinstance(part, AttentionConfig):
-        v4 = not set(config.reach) & {"full", "sparse"} and config.lanes.count > 1 and experts.limit is not None
+        v4 = (
+            not set(config.reach) & {"full", "sparse", "shared_compressed"}
+            and config.lanes.count > 1
+            and experts.limit is not None
+        )
         v4 = v4 and experts.score == "sqrtsoftplus" and not experts.dense and part.index_rotated == part.rotated
         return "deepseek_v4" if v4 and experts.shared_inner % experts.inner == 0 and not config.draft else ours
     dense = experts.dense == tuple(range(len(experts.dense)))
@@ -41,14 +45,16 @@ def family(config: CoreConfig) -> str:
 
 
 def _is_v41(config: CoreConfig) -> bool:
-    """Whether a core is made of what V4.1's sliding layers are made of."""
+    """Whether a core is made of what V4.1's layers are made of."""
     part, experts, memory = config.attention, config.experts, config.engram
     return (
         isinstance(part, AttentionConfig)
-        and set(config.reach) == {"sliding"}
+        and set(config.reach) <= {"sliding", "shared_compressed"}
+        and (part.sharing is None or (part.sharing.entry_tile, part.sharing.key_tile) == (16, 32))
         and (part.head_norm, part.grid, config.lanes.passes, config.lanes.mixing) == (False, 32, 1, "mhc")
         and (memory is None or (memory.form, memory.seed) == ("fused", 0))
         and experts.limit is not None
+        and experts.picture_bias
         and (experts.score, experts.hashed, experts.dense) == ("sqrtsoftplus", (), ())
         and experts.shared_inner % experts.inner == 0
         and not (config.draft or config.embed_norm or config.tied)
@@ -115,14 +121,27 @@ def _latent(part: LatentConfig) -> dict[str, Any]:
 
 
 def _v4(config: CoreConfig, part: AttentionConfig) -> dict[str, Any]:
-    experts, lanes = config.experts, config.lanes
     words = {"sliding": "sliding_attention", "compressed_sparse": "compressed_sparse_attention",
              "heavily_compressed": "heavily_compressed_attention"}  # fmt: skip
     factor = part.rotated / part.entry
     return {
+        **_v4_like(config, part),
+        "partial_rotary_factor": factor,
+        "layer_types": [words[reach] for reach in config.reach],
+        "compress_rates": {words["compressed_sparse"]: part.light, words["heavily_compressed"]: part.heavy},
+        "rope_parameters": {
+            "main": {"rope_type": "default", "rope_theta": part.theta, "partial_rotary_factor": factor},
+            "compress": {"rope_theta": part.far_theta, "partial_rotary_factor": factor, **_rope(part.yarn)},
+        },
+        "mlp_layer_types": ["hash_moe" if layer in config.experts.hashed else "moe" for layer in range(config.layers)],
+    }
+
+
+def _v4_like(config: CoreConfig, part: AttentionConfig) -> dict[str, Any]:
+    lanes = config.lanes
+    return {
         "num_key_value_heads": 1,
         "head_dim": part.entry,
-        "partial_rotary_factor": factor,
         "q_lora_rank": part.q_rank,
         "o_groups": part.groups,
         "o_lora_rank": part.o_rank,
@@ -130,16 +149,9 @@ def _v4(config: CoreConfig, part: AttentionConfig) -> dict[str, Any]:
         "index_topk": part.top_k,
         "index_n_heads": part.index_heads,
         "index_head_dim": part.index_size,
-        "layer_types": [words[reach] for reach in config.reach],
-        "compress_rates": {words["compressed_sparse"]: part.light, words["heavily_compressed"]: part.heavy},
         "compress_rope_theta": part.far_theta,
         "rope_theta": part.theta,
-        "rope_parameters": {
-            "main": {"rope_type": "default", "rope_theta": part.theta, "partial_rotary_factor": factor},
-            "compress": {"rope_theta": part.far_theta, "partial_rotary_factor": factor, **_rope(part.yarn)},
-        },
-        "mlp_layer_types": ["hash_moe" if layer in experts.hashed else "moe" for layer in range(config.layers)],
-        "swiglu_limit": experts.limit,
+        "swiglu_limit": config.experts.limit,
         "hc_mult": lanes.count,
         "hc_sinkhorn_iters": lanes.iterations,
         "hc_eps": lanes.eps,
@@ -148,12 +160,7 @@ def _v4(config: CoreConfig, part: AttentionConfig) -> dict[str, Any]:
 
 
 def _v41(config: CoreConfig, part: AttentionConfig) -> dict[str, Any]:
-    kept = ("num_key_value_heads", "head_dim", "q_lora_rank", "o_groups", "o_lora_rank", "sliding_window", "index_topk",
-            "index_n_heads", "index_head_dim", "compress_rope_theta", "rope_theta", "swiglu_limit", "hc_mult",
-            "hc_sinkhorn_iters", "hc_eps", "max_position_embeddings")  # fmt: skip
-    v4 = _v4(config, part)
-    written = {key: v4[key] for key in kept}
-    written |= {"qk_rope_head_dim": part.rotated, "compress_ratios": [0] * config.layers}
+    written = {**_v4_like(config, part), "qk_rope_head_dim": part.rotated, **_sharing(config, part)}
     memory = config.engram
     if memory is not None:
         sizes = prime_sizes(memory.layers, [memory.rows] * memory.orders, memory.heads)
@@ -167,6 +174,22 @@ def _v41(config: CoreConfig, part: AttentionConfig) -> dict[str, Any]:
             "engram_pad_token_id": memory.pad_id,
         }
     return written
+
+
+def _sharing(config: CoreConfig, part: AttentionConfig) -> dict[str, Any]:
+    plan = part.sharing
+    if plan is None:
+        nothing = {"kv_source_layer_ids": [], "index_source_layer_ids": [], "candidate_source_layer_id": -1}
+        return {"compress_ratios": [0] * config.layers, **nothing}
+    return {
+        "compress_ratios": list(plan.ratios),
+        "kv_source_layer_ids": list(plan.sources),
+        "index_source_layer_ids": list(plan.choosers),
+        "candidate_source_layer_id": -1 if plan.pool_source is None else plan.pool_source,
+        "candidate_topk_blocks": plan.pool_blocks,
+        "candidate_block_size": plan.pool_size,
+        "rope_scaling": _rope(part.yarn),
+    }
 
 
 def _rope(yarn: YarnConfig | None) -> dict[str, Any]:

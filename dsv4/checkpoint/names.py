@@ -89,7 +89,13 @@ V4_LAYER = {
     "experts.router.routes": "ffn.gate.tid2eid",
     "experts.shared_out.weight": "ffn.shared_experts.w2.weight",
 }
-V41_MEMORY = {
+V41_LAYER = {
+    "attention.pool.entry.weight": "attn.compressor.wkv.weight",
+    "attention.pool.gate.weight": "attn.compressor.wgate.weight",
+    "attention.pool.norm.weight": "attn.compressor.norm.weight",
+    "attention.window_indexer.key.weight": "attn.indexer.wk.weight",
+    "attention.window_indexer.key_norm.weight": "attn.indexer.k_norm.weight",
+    "experts.router.picture_bias": "ffn.gate.bias_vl",
     "engram.table.weight": "engram.embed.weight",
     "engram.both.weight": "engram.wkv.weight",
     "engram.key_norm": "engram.k_weight",
@@ -145,9 +151,9 @@ def extra(config: CoreConfig, family: str) -> re.Pattern[str]:
     else:
         beyond = rf"^model\.layers\.{config.layers}\."
         patterns.append(rf"{beyond}(?:embed_tokens|shared_head\.head)\." if config.draft else beyond)
-    if family == "deepseek_v41":  # leading layers may be read of a folder that holds all; and what only pictures use
+    if family == "deepseek_v41":  # leading layers may be read of a folder that holds all; and eyes
         later = "|".join(str(layer) for layer in range(config.layers))
-        patterns += [rf"^layers\.(?!(?:{later})\.)", r"\.gate\.bias_vl$", r"^image_(?:start|end|newline)$"]
+        patterns += [rf"^layers\.(?!(?:{later})\.)", r"^image_(?:start|end|newline)$"]
     if config.tied:
         patterns.append(r"^(?:lm_)?head\.weight$")
     return re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
@@ -157,7 +163,7 @@ def recipe(name: str, config: CoreConfig, family: str) -> Recipe:
     """How our tensor `name` is made of a checkpoint's; InputError for one that the family has no name for."""
     v4 = family in V4_LIKE
     top, layers = (V4_TOP, V4_LAYER) if v4 else (V3_TOP, V3_LAYER)
-    layers = layers | V41_MEMORY if family == "deepseek_v41" else layers
+    layers = layers | V41_LAYER if family == "deepseek_v41" else layers
     if name in top:
         return Recipe(((top[name],),))
     prefix = "layers" if v4 else "model.layers"

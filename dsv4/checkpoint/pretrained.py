@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SHARD_BYTES = 5_000_000_000
 CANONICAL, TABLE = "canonical_ids", "engram.table.weight"
 # What stays float32 whatever the other weights are: small, and summed over or compared.
-ALWAYS_WIDE = ("hyper", "sink", "router.bias", "compressor.place")
+ALWAYS_WIDE = ("hyper", "sink", "router.bias", "picture_bias", "compressor.place", "pool.entry", "pool.gate")
 
 
 class Folder:

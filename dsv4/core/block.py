@@ -18,6 +18,7 @@ from dsv4.core.heads import HeadAttention
 from dsv4.core.hyper import HyperLanes, collapse
 from dsv4.core.latent import LatentAttention
 from dsv4.core.moe import Dense, Experts
+from dsv4.core.shared_compressed import SharedCompressedAttention
 from dsv4.ops.norm import RMSNorm
 
 
@@ -38,6 +39,8 @@ def attention_of(config: CoreConfig, layer: int) -> SharedAttention | LatentAtte
         return LatentAttention(config, layer)
     if config.attention.kind == "heads":
         return HeadAttention(config, layer)
+    if config.reach[layer] == "shared_compressed":
+        return SharedCompressedAttention(config, layer)
     return CompressedAttention(config, layer) if config.reach[layer] in COMPRESSED else SharedAttention(config, layer)
 
 

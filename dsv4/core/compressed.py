@@ -88,7 +88,54 @@ class WindowIndexer(nn.Module):
         return rotate(query_BTIC, turn.index_cos_BT1P, turn.index_sin_BT1P), self.weights(x_BTW)
 
 
-class CompressedAttention(SharedAttention):
+class WindowAttention(SharedAttention):
+    """What layers that read compressed entries beside a sliding window have in common."""
+
+    def _turn(self, frame: Frame) -> Turn:
+        assert frame.far is not None
+        return frame.far
+
+    def _near(self, near: Readable, begin: int, end: int, frame: Frame, q_BQHD: Tensor) -> tuple[Tensor, Tensor]:
+        """Entries of the sliding window that some query of the tile sees, and which query sees which."""
+        assert self.window is not None
+        if near.first is None:
+            rows_BSD = near.all().to(q_BQHD.dtype)
+            return rows_BSD, torch.ones(
+                *rows_BSD.shape[:1], 1, rows_BSD.shape[1], dtype=torch.bool, device=q_BQHD.device
+            )
+        low, high = max(near.first, frame.start + begin - self.window + 1), frame.start + end
+        seen_BQS = self._seen(begin, end, low, high, frame).expand(q_BQHD.shape[0], -1, -1)
+        return near.read(low, high).to(q_BQHD.dtype), seen_BQS
+
+    def _gathered(
+        self,
+        q_BQHD: Tensor,
+        near_BSD: Tensor,
+        near_BQS: Tensor,
+        far: Readable,
+        places_BQK: Tensor,
+        real_BQK: Tensor,
+    ) -> Tensor:
+        rows_BQKD = far.gather(places_BQK).to(q_BQHD.dtype)
+        near_BQSD = near_BSD[:, None].expand(-1, q_BQHD.shape[1], -1, -1)
+        rows = torch.cat((near_BQSD, rows_BQKD), 2)
+        return ops.attend_chosen(q_BQHD, rows, self.sink, torch.cat((near_BQS, real_BQK), -1))
+
+    def _window_loss(
+        self, q_BQHD: Tensor, entries_BSD: Tensor, seen_BQS: Tensor, scores_BQN: Tensor, over_BQN: Tensor
+    ) -> Tensor:
+        """Sum over queries of the indexer's loss; queries that see no compressed entry yet teach nothing."""
+        first = int((~over_BQN[0].any(-1)).sum())
+        if first == over_BQN.shape[1]:
+            return scores_BQN.sum() * 0.0
+        with torch.no_grad():
+            target = ops.probabilities(q_BQHD, entries_BSD, self.sink, seen_BQS)[..., -over_BQN.shape[-1] :].sum(2)
+        late = slice(first, None)
+        loss = selection_loss(scores_BQN[:, late], target[:, late], over_BQN[:, late])
+        return loss * (over_BQN.shape[1] - first)
+
+
+class CompressedAttention(WindowAttention):
     """One layer's attention of compressed reach."""
 
     def __init__(self, config: CoreConfig, layer: int) -> None:
@@ -101,10 +148,6 @@ class CompressedAttention(SharedAttention):
             config, layer, name="entry", size=part.entry, ratio=self.ratio, overlap=light, rotated=part.rotated
         )
         self.window_indexer = WindowIndexer(config, layer) if light else None
-
-    def _turn(self, frame: Frame) -> Turn:
-        assert frame.far is not None
-        return frame.far
 
     def _read(
         self, x_BTW: Tensor, latent_BTR: Tensor, q_BTHD: Tensor, new_BTD: Tensor, frame: Frame
@@ -168,42 +211,3 @@ class CompressedAttention(SharedAttention):
             loss = self._window_loss(q_BQHD, entries_BSD, torch.cat((near_BQS, over_BQN), -1), scores_BQN, over_BQN)
             losses.append(loss / frame.length)
         return self._attend(q_BQHD, entries_BSD, seen_BQS), losses
-
-    def _near(self, near: Readable, begin: int, end: int, frame: Frame, q_BQHD: Tensor) -> tuple[Tensor, Tensor]:
-        """Entries of the sliding window that some query of the tile sees, and which query sees which."""
-        assert self.window is not None
-        if near.first is None:
-            rows_BSD = near.all().to(q_BQHD.dtype)
-            return rows_BSD, torch.ones(
-                *rows_BSD.shape[:1], 1, rows_BSD.shape[1], dtype=torch.bool, device=q_BQHD.device
-            )
-        low, high = max(near.first, frame.start + begin - self.window + 1), frame.start + end
-        seen_BQS = self._seen(begin, end, low, high, frame).expand(q_BQHD.shape[0], -1, -1)
-        return near.read(low, high).to(q_BQHD.dtype), seen_BQS
-
-    def _gathered(
-        self,
-        q_BQHD: Tensor,
-        near_BSD: Tensor,
-        near_BQS: Tensor,
-        far: Readable,
-        places_BQK: Tensor,
-        real_BQK: Tensor,
-    ) -> Tensor:
-        rows_BQKD = far.gather(places_BQK).to(q_BQHD.dtype)
-        near_BQSD = near_BSD[:, None].expand(-1, q_BQHD.shape[1], -1, -1)
-        rows = torch.cat((near_BQSD, rows_BQKD), 2)
-        return ops.attend_chosen(q_BQHD, rows, self.sink, torch.cat((near_BQS, real_BQK), -1))
-
-    def _window_loss(
-        self, q_BQHD: Tensor, entries_BSD: Tensor, seen_BQS: Tensor, scores_BQN: Tensor, over_BQN: Tensor
-    ) -> Tensor:
-        """Sum over queries of the indexer's loss; queries that see no compressed entry yet teach nothing."""
-        first = int((~over_BQN[0].any(-1)).sum())
-        if first == over_BQN.shape[1]:
-            return scores_BQN.sum() * 0.0
-        with torch.no_grad():
-            target = ops.probabilities(q_BQHD, entries_BSD, self.sink, seen_BQS)[..., -over_BQN.shape[-1] :].sum(2)
-        late = slice(first, None)
-        loss = selection_loss(scores_BQN[:, late], target[:, late], over_BQN[:, late])
-        return loss * (over_BQN.shape[1] - first)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-COMPRESSED = ("compressed_sparse", "heavily_compressed")
+COMPRESSED = ("compressed_sparse", "heavily_compressed", "shared_compressed")
 REACHES = ("full", "sparse", "sliding", *COMPRESSED)
 SCORES = ("sqrtsoftplus", "sigmoid", "softmax")
 MIXINGS = ("mhc", "hyper")
@@ -105,6 +105,48 @@ class YarnConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharingConfig:
+    """Which layers of `shared_compressed` reach make compressed entries, and which choose among them (CSA2).
+
+    A layer that is no source reads the entries of the last source before it; one that does not choose reads what the
+    last chooser before it chose. Choosers behind `pool_source` choose within its best blocks alone.
+    """
+
+    ratios: tuple[int, ...]  # tokens that an entry stands for, a layer; 0 where the layer has none
+    sources: tuple[int, ...]
+    choosers: tuple[int, ...]  # every source is one
+    pool_source: int | None = None
+    pool_blocks: int = 2048
+    pool_size: int = 8  # entries of a block
+    entry_tile: int = 16  # numbers of an entry that share a scale where entries are rounded to FP4; 0: not
+    key_tile: int = 32  # the same for keys and queries of the indexer
+
+    def __post_init__(self) -> None:
+        _positive(self, "pool_blocks", "pool_size")
+        if not set(self.sources) <= set(self.choosers):
+            raise ValueError(
+                f"every source must choose too, but {sorted(set(self.sources) - set(self.choosers))} do not"
+            )
+        if self.pool_source is not None and self.pool_source != max(self.sources, default=None):
+            raise ValueError(f"pool_source must be the last of the sources {self.sources}, got {self.pool_source}")
+        ratio = 0
+        for layer, own in enumerate(self.ratios):
+            if layer in self.sources:
+                ratio = own
+            if own and own != ratio:
+                raise ValueError(f"layer {layer} needs a source of ratio {own} before it, or to be one")
+            if not own and layer in self.choosers:
+                raise ValueError(f"layer {layer} has no compressed entries (ratio 0), so it cannot make or choose them")
+
+    def leading(self, layers: int) -> SharingConfig | None:
+        """That of the first `layers` layers; None where none of them has compressed entries."""
+        sources, choosers = (tuple(one for one in each if one < layers) for each in (self.sources, self.choosers))
+        pool = self.pool_source if self.pool_source in sources else None
+        cut = replace(self, ratios=self.ratios[:layers], sources=sources, choosers=choosers, pool_source=pool)
+        return cut if any(cut.ratios) else None
+
+
+@dataclass(frozen=True, kw_only=True)
 class AttentionConfig:
     """Shared entries (key and value at once) and the indexer that chooses among them.
 
@@ -132,6 +174,7 @@ class AttentionConfig:
     yarn: YarnConfig | None = None
     head_norm: bool = True  # query heads are normalised, without a weight (V4); V4.1 leaves it out
     grid: int = 0  # numbers of an entry that share a scale where entries are rounded to FP8, as V4.1 does; 0: not
+    sharing: SharingConfig | None = None  # of layers of `shared_compressed` reach
     kind: str = "shared"
 
     REACHES: ClassVar[tuple[str, ...]] = REACHES
@@ -143,6 +186,11 @@ class AttentionConfig:
         if self.heads % self.groups:
             raise ValueError(f"heads ({self.heads}) must divide into groups ({self.groups})")
         _even(("rotated", self.rotated, self.entry), ("index_rotated", self.index_rotated, self.index_size))
+        plan = self.sharing
+        if plan is not None and plan.pool_source is not None and plan.pool_blocks * plan.pool_size < self.top_k:
+            raise ValueError(
+                f"a pool of {plan.pool_blocks} blocks of {plan.pool_size} holds less than top_k={self.top_k}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +288,7 @@ class ExpertsConfig:
     groups_chosen: int = 1
     limit: float | None = None  # gates are cut above it, the other half of the unit at both sides
     hashed: tuple[int, ...] = ()  # layers that choose by token id
+    picture_bias: bool = False  # tokens of pictures are routed with a bias of their own (V4.1)
     dense: tuple[int, ...] = ()  # layers with one unit of `dense_inner` and no experts
     dense_inner: int = 0
 
@@ -345,6 +394,11 @@ class CoreConfig:
             raise ValueError("reach must name at least one layer")
         if "sparse" in self.reach and not self.attention.index_heads:
             raise ValueError("sparse layers need an indexer: set attention.index_heads")
+        shared = [layer for layer, word in enumerate(self.reach) if word == "shared_compressed"]
+        if shared and shared != [layer for layer, ratio in enumerate(_ratios(self.attention)) if ratio]:
+            raise ValueError(
+                f"layers {shared} have shared compressed entries, so attention.sharing must give a ratio to these alone"
+            )
         if self.draft not in (0, 1):
             raise ValueError(f"draft must be 0 or 1, got {self.draft!r}")
         named = {"experts.dense": self.experts.dense, "experts.hashed": self.experts.hashed}
@@ -359,6 +413,15 @@ class CoreConfig:
     def layers(self) -> int:
         """How many blocks."""
         return len(self.reach)
+
+    def ratio(self, layer: int) -> int:
+        """Tokens that a compressed entry of a layer stands for; 0 where there are none."""
+        part, word = self.attention, self.reach[layer]
+        if not isinstance(part, AttentionConfig) or word not in COMPRESSED:
+            return 0
+        if word == "shared_compressed":
+            return _ratios(part)[layer]
+        return part.light if word == "compressed_sparse" else part.heavy
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and numbers; `from_dict` undoes it."""
@@ -378,8 +441,13 @@ class CoreConfig:
 
 
 _PARTS: dict[str, type] = {
-    "experts": ExpertsConfig, "lanes": LanesConfig, "engram": EngramConfig, "yarn": YarnConfig
+    "experts": ExpertsConfig, "lanes": LanesConfig, "engram": EngramConfig, "yarn": YarnConfig, "sharing": SharingConfig
 }  # fmt: skip
+
+
+def _ratios(attention: AttentionConfig | LatentConfig | HeadsConfig) -> tuple[int, ...]:
+    plan = attention.sharing if isinstance(attention, AttentionConfig) else None
+    return () if plan is None else plan.ratios
 
 
 def _lists(value: Any) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dsv4.core.cache import Cache
 from dsv4.core.config import COMPRESSED, AttentionConfig, CoreConfig, YarnConfig
+from dsv4.core.passing import Shared
 from dsv4.ops.rotary import angles, turned_by, yarn_speeds
 from dsv4.ops.visible import flex_mask
 
@@ -48,6 +49,7 @@ class Frame:
     index_loss: str | None  # None, `all` (over every seen entry) or `chosen` (over the selected ones)
     flex: dict[str, BlockMask] = field(default_factory=dict)
     coming: dict[int, Future[Tensor]] = field(default_factory=dict)  # rows of memory under way, by layer
+    shared: Shared | None = None  # what layers with shared compressed entries hand on
 
 
 def make_frame(
@@ -75,6 +77,7 @@ def make_frame(
         cache=cache,
         sparse=sparse,
         index_loss=index_loss,
+        shared=Shared() if "shared_compressed" in config.reach else None,
     )
     if compiled and isinstance(attention, AttentionConfig) and uses_flex(positions_BT.device, length, cache):
         for kind, window in (("whole", None), ("sliding", attention.window)):

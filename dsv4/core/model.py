@@ -163,7 +163,7 @@ class LanguageCore(nn.Module):
             batch=token_ids_BT.shape[0],
             segments_BT=segments_BT,
             cache=cache,
-            token_ids_BT=token_ids_BT,
+            token_ids_BT=self._routed_by(token_ids_BT, memory_ids_BT),
             sparse=(self.sparse and not self.training) if sparse is None else sparse,
             index_loss=INDEX_LOSSES[index_loss],
             compiled=self._compiled and not index_loss,
@@ -250,12 +250,20 @@ class LanguageCore(nn.Module):
             block.compile(dynamic=False)
 
     def new_cache(
-        self, batch: int, capacity: int, *, rows: str = "plain", rewind: int = 0, index_keys: str = "plain"
+        self,
+        batch: int,
+        capacity: int,
+        *,
+        rows: str = "plain",
+        rewind: int = 0,
+        index_keys: str = "plain",
+        pages: bool = False,
     ) -> Cache:
         """An empty cache for `capacity` tokens of `batch` sequences, in the format of activations.
 
         rows: 'fp8' packs entries. rewind: how many tokens `Cache.truncate` must be able to take back. index_keys:
-        'int8' keeps the indexer's keys in eight bits, which choose nearly the same entries.
+        'int8' and 'fp8' keep the indexer's keys in eight bits, which choose nearly the same entries.
+        pages: take memory as it is filled, share it among forks, give it back with `truncate` (CPU under Linux).
         """
         weight = self.embedding.weight
         return Cache(
@@ -267,6 +275,7 @@ class LanguageCore(nn.Module):
             rows=rows,
             rewind=rewind,
             index_keys=index_keys,
+            pages=pages,
         )
 
     def update_router_bias(self, loads_LE: Tensor, rate: float = 1e-3) -> None:
@@ -349,6 +358,12 @@ class LanguageCore(nn.Module):
         for _, engram in self._engrams():
             prefetch(engram, found, frame)
         return found
+
+    def _routed_by(self, token_ids_BT: Tensor, memory_ids_BT: Tensor | None) -> Tensor:
+        """Token ids, -1 at places of pictures where routers treat these apart."""
+        if memory_ids_BT is None or not self.config.experts.picture_bias:
+            return token_ids_BT
+        return token_ids_BT.masked_fill((memory_ids_BT if memory_ids_BT.ndim == 2 else memory_ids_BT[..., 0]) < 0, -1)
 
     def _positions(
         self, token_ids_BT: Tensor, positions_BT: Tensor | None, segments_BT: Tensor | None, cache: Cache | None

@@ -23,7 +23,8 @@ TOGETHER_UP_TO = 8192  # widest sum of inner sizes computed for every token, cho
 class Router(nn.Module):
     """Scores of the experts; `bias` takes part in choosing only and is moved by `nudge`, not by gradients.
 
-    In `hashed` layers a fixed table of token ids chooses, and the scores only weigh.
+    In `hashed` layers a fixed table of token ids chooses, and the scores only weigh. Where `picture_bias` is there,
+    tokens of pictures (ids below 0) are chosen for with it instead of `bias`.
     """
 
     def __init__(self, config: CoreConfig, layer: int) -> None:
@@ -36,7 +37,9 @@ class Router(nn.Module):
         self.register_buffer(
             "routes", even_routes(config.vocab_size, part.count, part.chosen, layer) if hashed else None
         )
+        self.register_buffer("picture_bias", torch.zeros(part.count) if part.picture_bias else None)
         self.bias: Tensor | None
+        self.picture_bias: Tensor | None
         self.routes: Tensor | None
 
     def forward(self, x_BTW: Tensor, token_ids_BT: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
@@ -59,6 +62,8 @@ class Router(nn.Module):
             nothing_BTE = torch.zeros_like(scores_BTE, dtype=torch.bool)
             return nothing_BTE.scatter(-1, self.routes[token_ids_BT], True)
         ranked_BTE = scores_BTE if self.bias is None else scores_BTE + self.bias
+        if self.picture_bias is not None and token_ids_BT is not None:
+            ranked_BTE = torch.where(token_ids_BT[..., None] < 0, scores_BTE + self.picture_bias, ranked_BTE)
         if self.part.groups > 1:
             best_two = 1 if self.part.score == "softmax" else 2
             ranked_BTE = in_best_groups(ranked_BTE, self.part.groups, self.part.groups_chosen, by=best_two)

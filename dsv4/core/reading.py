@@ -15,7 +15,7 @@ from dsv4.core.indexer import Indexer
 from dsv4.core.rows import IndexKeys, Readable
 from dsv4.ops import attend as ops
 from dsv4.ops import sparse_triton
-from dsv4.ops.select import best_places, choose, selection_loss
+from dsv4.ops.select import best_places, choose, hide_later, selection_loss
 from dsv4.ops.visible import visible
 
 GATHER_FROM = 8192  # entries from which on reading only the chosen ones beats masking, for a tile of queries
@@ -87,6 +87,10 @@ class EntryAttention(nn.Module):
             high = frame.start + end
             scores_BQS = keys.scores(query_BTIC[:, begin:end], weights_BTI[:, begin:end], high)
             q_BQHD = q_BTHD[:, begin:end]
+            if gathers and high > self.top_k and frame.segments_BT is None:
+                places = best_places(hide_later(scores_BQS.detach()), None, self.top_k)
+                tiles.append(self._attend_places(q_BQHD, source, *places))
+                continue
             seen_BQS = self._seen(begin, end, 0, high, frame).expand_as(scores_BQS) if frame.length > 1 else None
             if gathers and high > self.top_k:
                 tiles.append(self._attend_places(q_BQHD, source, *best_places(scores_BQS, seen_BQS, self.top_k)))

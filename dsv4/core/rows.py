@@ -10,8 +10,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from dsv4.ops.fp4 import FourBitRows
 from dsv4.ops.fp8 import RowFormat
-from dsv4.ops.select import gather_rows, index_scores, index_scores_int8
+from dsv4.ops.select import gather_rows, index_scores, index_scores_fp8, index_scores_int8
 
 
 class Rows:
@@ -25,7 +26,7 @@ class Rows:
         *,
         dtype: torch.dtype,
         device: torch.device | str,
-        form: RowFormat | None = None,
+        form: RowFormat | FourBitRows | None = None,
     ) -> None:
         self.size, self.width, self.dtype, self.form = size, width, dtype, form
         kept = (batch, size, width) if form is None else (batch, size, form.bytes)
@@ -48,6 +49,17 @@ class Rows:
     def rounded(self, new_BTD: Tensor) -> Tensor:
         """What new rows will be when they are read again."""
         return new_BTD.to(self.dtype) if self.form is None else self.form.unpack(self.form.pack(new_BTD), self.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are allocated."""
+        return self.kept_BSD.numel() * self.kept_BSD.element_size()
+
+    def hold(self, start: int, stop: int) -> None:
+        """Have memory for these places, of these rows' own; plain rows always have it."""
+
+    def cut(self, count: int) -> None:
+        """Only the first `count` rows are needed any more; plain rows keep the memory of all."""
 
     def clone(self) -> Self:
         """An independent copy."""
@@ -101,7 +113,7 @@ class Readable:
 
 
 class IndexKeys:
-    """Keys of an indexer, plain or as int8 codes with one scale each; `scores` reads the first `stop` of them."""
+    """Keys of an indexer, plain or as int8 or e4m3 (uint8) codes with one scale each; `scores` reads the first."""
 
     def __init__(self, keys_BSC: Tensor, scales_BS: Tensor | None = None) -> None:
         self.keys_BSC, self.scales_BS = keys_BSC, scales_BS
@@ -110,4 +122,5 @@ class IndexKeys:
         """Scores [B, Q, S] of the lightning indexer."""
         if self.scales_BS is None:
             return index_scores(q_BQIC, weights_BQI, self.keys_BSC[:, :stop].to(q_BQIC.dtype))
-        return index_scores_int8(q_BQIC, weights_BQI, self.keys_BSC[:, :stop], self.scales_BS[:, :stop])
+        scored = index_scores_fp8 if self.keys_BSC.dtype == torch.uint8 else index_scores_int8
+        return scored(q_BQIC, weights_BQI, self.keys_BSC[:, :stop], self.scales_BS[:, :stop])

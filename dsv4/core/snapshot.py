@@ -21,7 +21,7 @@ def take(cache: Cache) -> dict[str, Tensor]:
     held = {name: _rows(rows, count, cache.length) for name, rows, count in _parts(cache)}
     held |= {f"tail.{layer}": tail.clone() for layer, tail in cache._tails.items()}
     if cache._memory_ids is not None:
-        held["memory"] = cache._memory_ids[:, : cache.length].clone()
+        held["memory"] = cache._memory_ids.get(slice(0, cache.length))[..., 0].clone()
     return held
 
 
@@ -39,7 +39,7 @@ def put_back(cache: Cache, held: dict[str, Tensor], length: int) -> None:
             raise ValueError("the snapshot was taken with another rewind or batch")
         tail.copy_(held[f"tail.{layer}"])
     if cache._memory_ids is not None:
-        cache._memory_ids[:, :length] = held["memory"]
+        cache._memory_ids.put(slice(0, length), held["memory"][..., None])
     cache.advance(length)
 
 
@@ -57,9 +57,7 @@ def _parts(cache: Cache, length: int | None = None) -> Iterator[tuple[str, Rows,
     for (layer, name), ring in cache._pending.items():
         yield f"pending.{layer}.{name}", ring, length
     for (layer, name), rows in cache._windows.items():
-        part = cache.config.attention
-        ratio = part.light if cache.config.reach[layer] == "compressed_sparse" else part.heavy
-        yield f"windows.{layer}.{name}", rows, length // ratio
+        yield f"windows.{layer}.{name}", rows, length // cache.config.ratio(layer)
 
 
 def _rows(rows: Rows, count: int, length: int) -> Tensor:
@@ -74,6 +72,7 @@ def _fill(name: str, rows: Rows, given_BSD: Tensor, count: int, length: int) -> 
     if given_BSD.shape[0] != kept.shape[0] or given_BSD.shape[2] != kept.shape[2] or given_BSD.dtype != kept.dtype:
         raise ValueError(f"the snapshot's '{name}' is of another format than this cache")
     if not isinstance(rows, Ring):
+        rows.hold(0, count)
         kept[:, :count] = given_BSD
         return
     last = min(rows.size, given_BSD.shape[1])

@@ -57,6 +57,14 @@ def on_grid(x_D: Tensor, tile: int) -> Tensor:
     return x_D + (rounded_D - x_D).detach() if x_D.requires_grad else rounded_D
 
 
+def e4m3(x_D: Tensor) -> tuple[Tensor, Tensor]:
+    """e4m3 codes (uint8) of the last dimension and its scale [..., 1] in float32, a power of two: x is nearly
+    code · scale."""
+    part, exponent = torch.frexp(x_D.float().abs().amax(-1, keepdim=True).clamp_min(2.0**-100) * (1 / LARGEST))
+    scale_1 = torch.ldexp(torch.ones_like(part), exponent - (part == 0.5).to(exponent.dtype))
+    return (x_D.float() / scale_1).to(torch.float8_e4m3fn).view(torch.uint8), scale_1
+
+
 @dataclass(frozen=True, kw_only=True)
 class RowFormat:
     """How a row of `plain` numbers followed by `rotated` ones is packed; `tile` numbers share a scale.
@@ -68,6 +76,7 @@ class RowFormat:
     rotated: int
     tile: int
     wide_scales: bool
+    least: float = 1e-4  # of a tile's largest number over 448, below which its scale grows no finer
 
     @classmethod
     def latent(cls, latent: int, rotated: int) -> RowFormat:
@@ -95,7 +104,7 @@ class RowFormat:
         lead = rows_BSD.shape[:-1]
         plain = F.pad(rows_BSD[..., : self.plain].float(), (0, self.tiles * self.tile - self.plain))
         tiled = plain.unflatten(-1, (self.tiles, self.tile))
-        exponents = torch.ceil(torch.log2((tiled.abs().amax(-1) / LARGEST).clamp_min(1e-4)))
+        exponents = torch.ceil(torch.log2((tiled.abs().amax(-1) / LARGEST).clamp_min(self.least)))
         codes = (tiled * torch.exp2(-exponents)[..., None]).to(torch.float8_e4m3fn).view(torch.uint8)
         turned = rows_BSD[..., self.plain :].to(torch.bfloat16).contiguous().view(torch.uint8)
         if self.wide_scales:

@@ -8,15 +8,19 @@ exact zeros are common, and which of them are taken must not depend on a library
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from dsv4.ops import sparse_triton
+from dsv4.ops.fp8 import e4m3, read_e4m3
 from dsv4.ops.linear import batched
 from dsv4.ops.numbers import wide
 
 PIECE = 65_536  # keys that are scored at a time, so that what lies between stays in the processor's cache
+LEAST = 1024  # the smallest piece of bfloat16 keys; ends are filled up to it
 NARROW_FROM, SPAN = 131_072, 64  # scores of one row from which on spans are looked at first
 
 
@@ -28,10 +32,43 @@ def index_scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor) -> Tenso
         return sparse_triton.scores(q_BQIC, weights_BQI1[..., 0], keys_BSC)
     if B == Q == 1 and keys_BSC.dtype == torch.bfloat16 and not torch.is_grad_enabled():
         # One query and many keys: quicker from the keys' side, where the heads lie next to each other.
-        q_CI, found_S = q_BQIC[0, 0].T.contiguous(), torch.empty(keys_BSC.shape[1], device=keys_BSC.device)
-        for keys_SC, out_S in zip(keys_BSC[0].split(PIECE), found_S.split(PIECE), strict=True):
-            torch.mv(torch.mm(keys_SC, q_CI).relu_().float(), weights_BQI1[0, 0, :, 0], out=out_S)
-        return found_S[None, None]
+        q_CI, found_11S = q_BQIC[0, 0].T.contiguous(), _room(weights_BQI1, 1, 1, keys_BSC.shape[1])
+        for start, keys_1PC in _pieces(keys_BSC):
+            out_P = found_11S[0, 0, start : start + keys_1PC.shape[1]]
+            torch.mv(torch.mm(keys_1PC[0], q_CI).relu_().float(), weights_BQI1[0, 0, :, 0], out=out_P)
+        return found_11S[..., : keys_BSC.shape[1]]
+    if torch.is_grad_enabled() or keys_BSC.device.type != "cpu":
+        return _scored(q_BQIC, weights_BQI1, keys_BSC)
+    found_BQS = _room(weights_BQI1, B, Q, keys_BSC.shape[1])
+    for start, keys_BPC in _pieces(keys_BSC):
+        found_BQS[..., start : start + keys_BPC.shape[1]] = _scored(q_BQIC, weights_BQI1, keys_BPC)
+    return found_BQS[..., : keys_BSC.shape[1]]
+
+
+def _room(like: Tensor, B: int, Q: int, S: int) -> Tensor:
+    """Room for scores [B, Q, S], of whole pieces: what grows a little from tile to tile would never fit where the last
+    lay, and with a little something kept in between the heap would grow by all of it each time."""
+    return like.new_empty(B, Q, -(-S // PIECE) * PIECE)
+
+
+def _pieces(keys_BSC: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """Where pieces begin, and the pieces; bfloat16 ones are of few different sizes, the last is filled up with zeros.
+
+    For every new shape of a bfloat16 product the library keeps half a megabyte, for the last thousand of them.
+    """
+    start, size, end = 0, PIECE, keys_BSC.shape[1]
+    few = keys_BSC.dtype == torch.bfloat16
+    while start < end:
+        while few and size > max(LEAST, end - start):
+            size //= 2
+        keys_BPC = keys_BSC[:, start : start + size]
+        short = size - keys_BPC.shape[1] if few else 0
+        yield start, F.pad(keys_BPC, (0, 0, 0, short)) if short else keys_BPC
+        start += size
+
+
+def _scored(q_BQIC: Tensor, weights_BQI1: Tensor, keys_BSC: Tensor) -> Tensor:
+    B, Q, heads, size = q_BQIC.shape
     dots_BQIS = batched(q_BQIC.reshape(B, Q * heads, size), keys_BSC.mT).view(B, Q, heads, -1)
     return (wide(dots_BQIS).relu() * weights_BQI1).sum(2)
 
@@ -52,13 +89,31 @@ def index_scores_int8(q_BQIC: Tensor, weights_BQI: Tensor, codes_BSC: Tensor, sc
     weights_BQI = weights_BQI.float() * scale_BQI1[..., 0] / math.sqrt(heads * size)
     if sparse_triton.applies(codes_BQIC, codes_BSC):
         return sparse_triton.scores(codes_BQIC, weights_BQI, codes_BSC, scales_BS)
-    found_BQS = torch.empty(B, Q, codes_BSC.shape[1], device=codes_BSC.device)
+    found_BQS = _room(weights_BQI, B, Q, codes_BSC.shape[1])[..., : codes_BSC.shape[1]]
     for row in range(B):
         q_QIC, w_QI = codes_BQIC[row].reshape(Q * heads, size), weights_BQI[row]
         for start in range(0, codes_BSC.shape[1], PIECE):
             keys_SC, out_QS = codes_BSC[row, start : start + PIECE], found_BQS[row, :, start : start + PIECE]
             dots_SN = _products(keys_SC, q_QIC).relu_().float()
             out_QS.copy_(torch.einsum("sqi,qi->qs", dots_SN.view(-1, Q, heads), w_QI))
+    return found_BQS.mul_(scales_BS[:, None])
+
+
+def index_scores_fp8(q_BQIC: Tensor, weights_BQI: Tensor, codes_BSC: Tensor, scales_BS: Tensor) -> Tensor:
+    """`index_scores` over keys that are e4m3 codes (uint8); queries are rounded so too: [B, Q, S] in float32.
+
+    Source: the indexer of DeepSeek-V3.2, whose keys are 128 codes and one float32 scale, 132 bytes.
+    """
+    codes_BQIC, scale_BQI1 = e4m3(q_BQIC)
+    weights_BQI = weights_BQI.float() * scale_BQI1[..., 0]
+    if sparse_triton.applies(codes_BQIC, codes_BSC):
+        heads, size = q_BQIC.shape[2:]
+        return sparse_triton.scores(codes_BQIC, weights_BQI / math.sqrt(heads * size), codes_BSC, scales_BS)
+    dtype = torch.bfloat16 if q_BQIC.dtype == torch.bfloat16 else torch.float32  # both hold every code
+    q_BQIC = read_e4m3(codes_BQIC, dtype)
+    found_BQS = _room(weights_BQI, *q_BQIC.shape[:2], codes_BSC.shape[1])[..., : codes_BSC.shape[1]]
+    for codes_BPC, out_BQP in zip(codes_BSC.split(PIECE, 1), found_BQS.split(PIECE, 2), strict=True):
+        out_BQP.copy_(index_scores(q_BQIC, weights_BQI, read_e4m3(codes_BPC.contiguous(), dtype)))
     return found_BQS.mul_(scales_BS[:, None])
 
 
@@ -99,11 +154,16 @@ def chosen_places(chosen_BQS: Tensor, k: int) -> tuple[Tensor, Tensor]:
 def best_places(scores_BQS: Tensor, seen_BQS: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
     """Indices [B, Q, k] of what `choose` chooses, in order of place, and which are real; S must be at least k.
 
+    Without `seen_BQS` every score above minus infinity is seen.
+
     Where nothing at the border is equal, which is nearly always, this is one look for the k best; otherwise the rule of
     `choose` decides.
     """
-    if seen_BQS is None and scores_BQS.numel() == scores_BQS.shape[-1] >= NARROW_FROM:
-        return _narrowed(scores_BQS, k)
+    B, Q, S = scores_BQS.shape
+    if seen_BQS is None and S >= NARROW_FROM and (B * Q == 1 or scores_BQS.device.type == "cpu"):
+        found = [_narrowed(scores_BQS[b, q, None, None], k) for b in range(B) for q in range(Q)]
+        places_NK, real_NK = (torch.cat([one[part] for one in found], 1)[0] for part in (0, 1))
+        return places_NK.view(B, Q, k), real_NK.view(B, Q, k)
     return _few(scores_BQS, k, seen_BQS)
 
 
@@ -112,12 +172,13 @@ def _few(scores_BQS: Tensor, k: int, seen_BQS: Tensor | None = None) -> tuple[Te
     best_BQK, places_BQK = masked_BQS.topk(k, dim=-1, sorted=False)
     least_BQ1 = best_BQK.amin(-1, keepdim=True)
     real_BQK = best_BQK > float("-inf")
-    level = ((masked_BQS == least_BQ1).sum(-1) > (best_BQK == least_BQ1).sum(-1)) & real_BQK.all(-1)
+    equal_BQ = sum((part_BQP == least_BQ1).sum(-1) for part_BQP in masked_BQS.split(PIECE, -1))
+    level = (equal_BQ > (best_BQK == least_BQ1).sum(-1)) & real_BQK.all(-1)
     if not level.any():
         S = masked_BQS.shape[-1]
         sorted_BQK = places_BQK.masked_fill(~real_BQK, S).sort(-1).values
         return sorted_BQK.clamp(max=S - 1), sorted_BQK < S
-    seen_BQS = torch.ones_like(scores_BQS, dtype=torch.bool) if seen_BQS is None else seen_BQS
+    seen_BQS = masked_BQS > float("-inf") if seen_BQS is None else seen_BQS
     return chosen_places(choose(scores_BQS, seen_BQS, k), k)
 
 
@@ -134,6 +195,17 @@ def _narrowed(scores_11S: Tensor, k: int) -> tuple[Tensor, Tensor]:
     places_S = torch.cat((places_S, torch.arange(whole, scores_11S.shape[-1], device=kept_K.device)))
     some_11K, real_11K = _few(scores_11S[..., places_S], k)
     return places_S[some_11K], real_11K
+
+
+def hide_later(scores_BQS: Tensor) -> Tensor:
+    """Scores of neighbouring queries, the last of which sees all S keys, with what lies behind each at minus infinity.
+
+    In place: only the last Q keys are looked at.
+    """
+    Q = scores_BQS.shape[1]
+    later_QQ = torch.ones(Q, Q, dtype=torch.bool, device=scores_BQS.device).triu(1)
+    scores_BQS[..., -Q:].masked_fill_(later_QQ, float("-inf"))
+    return scores_BQS
 
 
 def gather_rows(rows_BSD: Tensor, index_BQK: Tensor) -> Tensor:

@@ -43,6 +43,12 @@ if AVAILABLE:
         return x.to(tl.float32) if HOW == "ieee" else x
 
     @triton.jit
+    def _read_e4m3(code):
+        # The bits as a float16, whose exponent counts from 8 lower: a 256th of the number.
+        bits = code.to(tl.int16)
+        return (((bits << 7) & 0x3F80) | ((bits & 0x80) << 8)).to(tl.float16, bitcast=True)
+
+    @triton.jit
     def _attend_kernel(
         q, entries, places, real, sink, out, tops, totals, per_row, size, K, H, scale, part,
         D: tl.constexpr, V: tl.constexpr, HB: tl.constexpr, VP: tl.constexpr, RP: tl.constexpr, SINK: tl.constexpr,
@@ -107,7 +113,7 @@ if AVAILABLE:
     def _scores_kernel(
         q, weights, keys, scales, out, blocks, Q, S, stride, scale_stride, heads, size,
         QB: tl.constexpr, IP: tl.constexpr, CP: tl.constexpr, STEP: tl.constexpr, HOW: tl.constexpr,
-        EIGHT: tl.constexpr,
+        CODES: tl.constexpr,
     ):  # fmt: skip
         b, block = (tl.program_id(0) // blocks).to(tl.int64), tl.program_id(0) % blocks
         m, c = tl.arange(0, QB * IP), tl.arange(0, CP)
@@ -119,13 +125,16 @@ if AVAILABLE:
         weight = tl.load(weights + at_q, mask=real, other=0.0).to(tl.float32)
         at = b * stride + s.to(tl.int64)[:, None] * size + c[None, :]
         key = tl.load(keys + at, mask=(s < S)[:, None] & (c < size)[None, :], other=0)
-        if EIGHT and HOW != "ieee":
+        if CODES == "e4m3":
+            q_mc, key = _read_e4m3(q_mc), _read_e4m3(key)
+            weight *= 65536.0
+        if CODES == "int8" and HOW != "ieee":
             dots = tl.dot(q_mc, tl.trans(key), out_dtype=tl.int32).to(tl.float32)
         else:
             dots = tl.dot(_opened(q_mc, HOW), tl.trans(_opened(key, HOW)), input_precision=HOW)
         dots = tl.maximum(dots, 0.0) * weight[:, None]
         found = tl.sum(tl.reshape(dots, (QB, IP, STEP)), 1)
-        if EIGHT:
+        if CODES != "none":
             found *= tl.load(scales + b * scale_stride + s, mask=s < S, other=0.0)[None, :]
         to = block * QB + tl.arange(0, QB)
         tl.store(out + (b * Q + to)[:, None] * S + s[None, :], found, mask=(to < Q)[:, None] & (s < S)[None, :])
@@ -168,7 +177,8 @@ def attend_places(
 
 
 def scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor, scales_BS: Tensor | None = None) -> Tensor:
-    """Σ_i w_i · ReLU(q_i · k) [B, Q, S] in float32; with scales, queries and keys are int8 codes and the sum is scaled.
+    """Σ_i w_i · ReLU(q_i · k) [B, Q, S] in float32; with scales, queries and keys are codes (int8, or uint8: e4m3)
+    and the sum is scaled.
 
     Quickest where the keys of a sequence lie one behind the other, and its scales too.
     """
@@ -179,12 +189,13 @@ def scores(q_BQIC: Tensor, weights_BQI: Tensor, keys_BSC: Tensor, scales_BS: Ten
     padded = triton.next_power_of_2(heads)
     together = max(1, 16 // padded, min(SCORES_ROWS // padded, triton.next_power_of_2(Q)))
     blocks = triton.cdiv(Q, together)
+    codes = "none" if scales_BS is None else "e4m3" if keys.dtype == torch.uint8 else "int8"
     if scales_BS is not None and scales_BS.stride(1) != 1:
         scales_BS = scales_BS.contiguous()
     _scores_kernel[(B * blocks, triton.cdiv(S, SCORES_KEYS))](
         q_BQIC.contiguous(), weights_BQI.contiguous(), keys, out if scales_BS is None else scales_BS, out, blocks, Q, S,
         keys.stride(0), 0 if scales_BS is None else scales_BS.stride(0), heads, size, together, padded,
-        max(32, triton.next_power_of_2(size)), SCORES_KEYS, _how(q_BQIC), scales_BS is not None, num_stages=2,
+        max(32, triton.next_power_of_2(size)), SCORES_KEYS, _how(q_BQIC), codes, num_stages=2,
     )  # fmt: skip
     return out
 

@@ -74,6 +74,12 @@ def quantize(
     if not passages:
         raise InputError("calibration needs at least one passage of text")
     source, out = open_source(Path(model)), Path(out)
+    if "shared_compressed" in source.config.reach:
+        first = source.config.reach.index("shared_compressed")
+        raise InputError(
+            f"{model}: from layer {first} on layers share compressed entries, and blocks are quantised one by one; "
+            f"copy the first {first} with `dsv4 convert --layers {first}` and quantise those"
+        )
     if out.resolve() == Path(model).resolve():
         raise InputError("a model cannot be quantised in place; name another folder")
     if (out / "config.json").is_file() or (out / "model.json").is_file():

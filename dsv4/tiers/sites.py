@@ -81,7 +81,7 @@ def attention_sites(block: Block) -> list[Site]:
     """The weights of a block's attention; names count from the block."""
     part, here = block.attention, dict(block.named_parameters())
     names = [f"attention.indexer.{word}.weight" for word in ("key", "weights")]
-    names += [f"attention.{where}{word}.weight" for where in ("compressor.", "window_indexer.compressor.")
+    names += [f"attention.{where}{word}.weight" for where in ("pool.", "compressor.", "window_indexer.compressor.")
               for word in ("entry", "gate")]  # fmt: skip
     names.append("attention.window_indexer.weights.weight")
     followers = tuple(name for name in names if name in here)

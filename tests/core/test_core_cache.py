@@ -10,7 +10,7 @@ import torch
 
 from dsv4.core import presets
 from dsv4.core.cache import Cache
-from dsv4.core.config import CoreConfig, ExpertsConfig, HeadsConfig, LanesConfig, LatentConfig
+from dsv4.core.config import CoreConfig, ExpertsConfig, HeadsConfig, LanesConfig, LatentConfig, SharingConfig
 from dsv4.core.model import LanguageCore
 from dsv4.ops.fp8 import RowFormat, read_e4m3
 
@@ -35,6 +35,14 @@ KINDS: dict[str, CoreConfig] = {
         MICRO, reach=("compressed_sparse", "heavily_compressed", "sliding"),
         attention=dataclasses.replace(MICRO.attention, top_k=3, heavy=7, light=3),
         experts=dataclasses.replace(MICRO.experts, hashed=(1,), limit=2.0),
+    ),
+    "shared entries": dataclasses.replace(
+        MICRO, reach=("shared_compressed",) * 3, lanes=LanesConfig(count=2, passes=1),
+        attention=dataclasses.replace(
+            MICRO.attention, top_k=3, head_norm=False,
+            sharing=SharingConfig(ratios=(2, 1, 1), sources=(0, 1), choosers=(0, 1, 2), pool_source=1, pool_blocks=3,
+                                  pool_size=2),
+        ),
     ),
     "free lanes": dataclasses.replace(MICRO, lanes=LanesConfig(count=3, mixing="hyper")),
 }  # fmt: skip
@@ -188,18 +196,22 @@ def test_bytes_follow_the_formula(build: Builder) -> None:
     part = LatentConfig(heads=2, latent=512, plain=8, rotated=64, value=8, q_rank=8, index_heads=2, index_size=128)
     config = dataclasses.replace(MICRO, reach=("sparse",) * 2, attention=part, engram=None)
     sizes = {}
-    for rows in ("plain", "fp8"):
-        cache = Cache(config, batch=1, capacity=100, dtype=torch.bfloat16, device="cpu", rows=rows)
-        sizes[rows] = cache.nbytes / 100 / 2
-    assert sizes == {"plain": 2 * 576 + 2 * 128, "fp8": 656 + 2 * 128}
+    for rows, keys in (("plain", "plain"), ("fp8", "plain"), ("fp8", "int8"), ("fp8", "fp8")):
+        given = {"rows": rows, "index_keys": keys}
+        cache = Cache(config, batch=1, capacity=100, dtype=torch.bfloat16, device="cpu", **given)
+        sizes[rows, keys] = cache.nbytes / 100 / 2
+    both = 656 + 132  # V3.2's published 788 bytes a layer
+    assert sizes == {("plain", "plain"): 2 * 576 + 2 * 128, ("fp8", "plain"): 656 + 2 * 128, ("fp8", "int8"): both,
+                     ("fp8", "fp8"): both}  # fmt: skip
 
 
-def test_index_keys_in_eight_bits(core: LanguageCore, ids: torch.Tensor) -> None:
+@pytest.mark.parametrize("keys", ["int8", "fp8"])
+def test_index_keys_in_eight_bits(core: LanguageCore, ids: torch.Tensor, keys: str) -> None:
     """Chunks, single tokens, roll-backs and forks choose by codes; entries and their attention stay as they are."""
     parts: dict[str, list[torch.Tensor]] = {"once": [], "again": []}
     with torch.no_grad():
         whole = core(ids).logits_BTV
-        cache = core.new_cache(2, 60, index_keys="int8", rewind=5)
+        cache = core.new_cache(2, 60, index_keys=keys, rewind=5)
         for start, stop in ((0, 20), (20, 21), (21, 40)):
             parts["once"].append(core(ids[:, start:stop], cache=cache).logits_BTV)
         cache.truncate(36)
@@ -211,6 +223,6 @@ def test_index_keys_in_eight_bits(core: LanguageCore, ids: torch.Tensor) -> None
     assert (apart[:, :12] < 1e-9).all(), "nothing is chosen while everything is seen"
     assert apart.median() < 0.05 * whole.abs().max()
     plain = core.new_cache(1, 1000).nbytes
-    assert core.new_cache(1, 1000, index_keys="int8").nbytes == plain - 1000 * (16 * 7 - 4)
-    with pytest.raises(ValueError, match="plain, int8"):
+    assert core.new_cache(1, 1000, index_keys=keys).nbytes == plain - 1000 * (16 * 7 - 4)
+    with pytest.raises(ValueError, match="plain, int8, fp8"):
         core.new_cache(1, 8, index_keys="int4")

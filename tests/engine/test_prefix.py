@@ -9,7 +9,15 @@ import torch
 from PIL import Image as Pixels
 
 from dsv4.core import presets
-from dsv4.core.config import AttentionConfig, CoreConfig, ExpertsConfig, HeadsConfig, LanesConfig, LatentConfig
+from dsv4.core.config import (
+    AttentionConfig,
+    CoreConfig,
+    ExpertsConfig,
+    HeadsConfig,
+    LanesConfig,
+    LatentConfig,
+    SharingConfig,
+)
 from dsv4.core.model import LanguageCore
 from dsv4.core.snapshot import put_back, take
 from dsv4.engine.generate import Prompt, generate
@@ -30,6 +38,8 @@ V4 = CoreConfig(
 CONFIGS = {
     "ours": presets.micro(64),
     "compressed": V4,
+    "shared entries": replace(V4, reach=("sliding", "shared_compressed", "shared_compressed"), attention=replace(
+        V4.attention, sharing=SharingConfig(ratios=(0, 3, 1), sources=(1, 2), choosers=(1, 2)))),
     "latent": CoreConfig(**PLAIN, reach=("sparse", "full"), lanes=LanesConfig(count=1), experts=EXPERTS,
                          attention=LatentConfig(heads=2, latent=16, plain=8, rotated=8, value=8, q_rank=16, top_k=6,
                                                 index_heads=2, index_size=16)),

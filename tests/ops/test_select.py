@@ -8,13 +8,16 @@ import pytest
 import torch
 
 from dsv4.ops import select
+from dsv4.ops.fp8 import e4m3
 from dsv4.ops.select import (
     best_places,
     choose,
     chosen_places,
     eight_bits,
     gather_rows,
+    hide_later,
     index_scores,
+    index_scores_fp8,
     index_scores_int8,
     selection_loss,
 )
@@ -108,6 +111,74 @@ def test_scores_in_eight_bits_are_near_and_choose_nearly_the_same() -> None:
     assert (found - exact).abs().max() < 0.02 * exact.abs().max()
     both = [set(scores.topk(512, -1).indices[0, 0].tolist()) for scores in (found, exact)]
     assert len(both[0] & both[1]) > 0.96 * 512
+
+
+@pytest.mark.parametrize("levels", [3, 10_000])
+def test_best_places_behind_which_nothing_is_seen(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of neighbouring queries, early ones of which see fewer than k: as if a mask had said so; long rows too."""
+    generator = torch.Generator().manual_seed(levels)
+    for narrow in (10**9, 1000):
+        monkeypatch.setattr(select, "NARROW_FROM", narrow)
+        for S, Q in ((40, 12), (2003, 5)):
+            scores = torch.randint(0, levels, (2, Q, S), generator=generator).float()
+            seen = torch.ones(Q, S, dtype=torch.bool).tril(S - Q)[None].expand(2, -1, -1)
+            expected = choose(scores, seen, 33)
+            hidden = hide_later(scores.clone())
+            assert torch.equal(hidden, scores.masked_fill(~seen, float("-inf")))
+            places, real = best_places(hidden, None, 33)
+            found = torch.zeros(2, Q, S + 1, dtype=torch.bool).scatter(-1, torch.where(real, places, S), True)
+            assert torch.equal(found[..., :S], expected), (narrow, S)
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_pieces_do_not_change_scores(queries: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And products of bfloat16 keys have few shapes, however many lengths there are: the library keeps something of
+    every one."""
+    torch.manual_seed(0)
+    q, w, k = torch.randn(1, queries, 4, 16), torch.randn(1, queries, 4), torch.randn(1, 900, 16)
+    q, w, k = q.to(dtype), w.to(dtype), k.to(dtype)
+    expected = index_scores(q.double(), w.double(), k.double())
+    monkeypatch.setattr(select, "PIECE", 128)
+    monkeypatch.setattr(select, "LEAST", 16)
+    shapes: set[tuple[int, ...]] = set()
+    batched, mm = select.batched, torch.mm
+    monkeypatch.setattr(select, "batched", lambda a, b: (shapes.add((*a.shape, *b.shape)), batched(a, b))[1])
+    monkeypatch.setattr(torch, "mm", lambda a, b: (shapes.add((*a.shape, *b.shape)), mm(a, b))[1])
+    with torch.no_grad():
+        for S in range(1, 900, 7):
+            found = index_scores(q, w, k[:, :S])
+            assert found.shape == (1, queries, S)
+            room = 2e-2 if dtype == torch.bfloat16 else 1e-6
+            assert (found - expected[..., :S]).abs().max() < room * expected.abs().max(), S
+    assert len(shapes) <= 8 if dtype == torch.bfloat16 else len(shapes) > 8
+
+
+def test_scores_in_fp8_are_near_and_choose_nearly_the_same() -> None:
+    torch.manual_seed(0)
+    keys, q, w = torch.randn(2, 70_000, 128), torch.randn(2, 3, 4, 128), torch.randn(2, 3, 4)
+    codes, scales = e4m3(keys)
+    assert codes.dtype == torch.uint8 and scales.log2().frac().abs().max() == 0
+    opened = codes.view(torch.float8_e4m3fn).float() * scales
+    # Half of the last place of four bits, or of the least that a code can be.
+    assert ((opened - keys).abs() <= torch.maximum(keys.abs() / 16, scales * 2.0**-10)).all()
+    found = index_scores_fp8(q, w, codes, scales[..., 0])
+    exact = index_scores(q.double(), w.double(), keys.double())
+    codes_q, scale_q = e4m3(q)
+    opened_q = (codes_q.view(torch.float8_e4m3fn).float() * scale_q).double()
+    same = index_scores(opened_q, w.double(), opened.double())
+    assert (found - same).abs().max() < 1e-5 * same.abs().max(), "codes are the only rounding"
+    near = index_scores_fp8(q.bfloat16(), w.bfloat16(), codes, scales[..., 0])
+    assert (near - same).abs().max() < 0.02 * same.abs().max()
+    for scores, share in ((found, 0.9), (near, 0.85)):
+        for row in range(2):
+            both = [set(one[row].topk(512, -1).indices[0].tolist()) for one in (scores, exact)]
+            assert len(both[0] & both[1]) > share * 512
+    # What may not be chosen is far below what must be: a tie or less than the codes' rounding decides the rest.
+    border = exact.topk(512, -1).values[..., -1:]
+    room = 0.03 * exact.abs().amax(-1, keepdim=True)
+    chosen = torch.zeros_like(found, dtype=torch.bool).scatter(-1, found.topk(512, -1).indices, True)
+    assert not (chosen & (exact < border - room)).any() and chosen[exact > border + room].all()
 
 
 @pytest.mark.parametrize("levels", [0, 40])

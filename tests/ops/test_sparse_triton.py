@@ -38,13 +38,15 @@ for queries, heads, dtype, most in ((3, 4, *wide), (1, 20, *wide), (7, 32, *wide
     with torch.no_grad():
         found = select.index_scores(q, w, k)
     assert taken[-1] == "scores" and (found - expected).abs().max() < most, (queries, heads, dtype)
-    codes, scales = select.eight_bits(k)
-    sparse_triton.AVAILABLE = False
-    expected = select.index_scores_int8(q, w, codes, scales[..., 0])
-    sparse_triton.AVAILABLE = True
-    with torch.no_grad():
-        found = select.index_scores_int8(q, w, codes, scales[..., 0])
-    assert taken[-1] == "scores" and (found - expected).abs().max() < 2e-5, (queries, heads, dtype)
+    for made, scored in ((select.eight_bits, select.index_scores_int8), (select.e4m3, select.index_scores_fp8)):
+        codes, scales = made(k)
+        sparse_triton.AVAILABLE = False
+        expected = scored(q.float(), w.float(), codes, scales[..., 0])
+        sparse_triton.AVAILABLE = True
+        taken.clear()
+        with torch.no_grad():
+            found = scored(q, w, codes, scales[..., 0])
+        assert taken == ["scores"] and (found - expected).abs().max() < 2e-5, (queries, heads, dtype)
 from dsv4.core import presets
 from dsv4.core.model import LanguageCore
 core = LanguageCore.from_config(presets.micro()).eval()

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from dsv4.checkpoint.pretrained import load_core
 from dsv4.core.memory import row_form
+from dsv4.errors import InputError
 from dsv4.tiers.run import Passage, quantize
 from tests.core import nemo_v41
 
@@ -46,3 +47,13 @@ def test_a_folder_with_memory_in_fp8_rows(method, tmp_path):
     packed = logits_of(load_core(tmp_path / "out", packed=True))
     # Entries are rounded to FP8's grid, where the last bit of a sum may tip a code over.
     assert (packed - found).abs().mean() < 0.02 * expected.abs().mean()
+
+
+def test_layers_that_share_entries_are_refused_by_name(tmp_path):
+    text, shapes, _ = nemo_v41.kept("_six")
+    save_file(nemo_v41.weights(shapes, 0), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "deepseek_v41", "text_config": text}))
+    (tmp_path / "tokenizer.json").write_text(nemo_v41.tokenizer_json())
+    passages = [Passage(token_ids_T=row) for row in nemo_v41.inputs()[0]]
+    with pytest.raises(InputError, match="from layer 2 on .*--layers 2"):
+        quantize(tmp_path, tmp_path / "out", tier="q8", method="round", passages=passages)
