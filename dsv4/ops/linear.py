@@ -5,15 +5,18 @@ Shape letters: N leading dimensions, I numbers in, O numbers out; B batch, M row
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dsv4.ops import native
 from dsv4.ops.packed import PackedMatrix
 
 
 def linear(x_NI: Tensor, weight_OI: Tensor | PackedMatrix) -> Tensor:
-    """x · weightᵀ: [N, O]. One row of bfloat16 goes through the matrix-vector product, which is quicker there."""
+    """x · weightᵀ: [N, O]. One row of bfloat16 on a CPU goes through the compiled loops, where there are any."""
     if isinstance(weight_OI, PackedMatrix):
         return weight_OI.times(x_NI)
     if (
@@ -23,8 +26,21 @@ def linear(x_NI: Tensor, weight_OI: Tensor | PackedMatrix) -> Tensor:
         and not torch.is_grad_enabled()
         and not torch.compiler.is_compiling()
     ):
-        return torch.mv(weight_OI, x_NI.reshape(-1)).view(*x_NI.shape[:-1], -1)
+        rows, columns = weight_OI.shape
+        lib = native.library()
+        if lib is not None and native.takes(16, rows, columns, columns) and weight_OI.is_contiguous():
+            x_1I = x_NI.reshape(1, columns).float()
+            made_1O = native.times(x_1I, weight_OI, None, bits=16, rows=rows, group=columns, lib=lib)
+            return made_1O.bfloat16().view(*x_NI.shape[:-1], rows)
+        if not _has_bfloat16():
+            return torch.mv(weight_OI, x_NI.reshape(-1)).view(*x_NI.shape[:-1], -1)
     return F.linear(x_NI, weight_OI)
+
+
+@cache
+def _has_bfloat16() -> bool:
+    """Whether the library multiplies bfloat16 by the processor's own instructions: they beat its loop for one row."""
+    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def batched(a_BMK: Tensor, b_BKN: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("rows.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("loops.h", "rows.c"))
 COMMON = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-shared", "-fPIC")
 # From what is quickest to what every compiler takes.
 ATTEMPTS = (
@@ -52,7 +52,7 @@ def library() -> ctypes.CDLL | None:
 def times(
     x_MK: Tensor, data: Tensor, scales_NG: Tensor | None, *, bits: int, rows: int, group: int, lib: ctypes.CDLL
 ) -> Tensor:
-    """x (float32) · rowsᵀ: float32 [M, N]. data: words of packed rows, or rows in bfloat16 (bits 16); on the CPU."""
+    """x (float32) · rowsᵀ: float32 [M, N]. data: words of packed rows, or bfloat16 (bits 16), or float32 (32)."""
     x_MK = x_MK.contiguous()
     count, columns = x_MK.shape
     y_MN = torch.empty(count, rows)
@@ -80,19 +80,22 @@ def opened(words_NX: Tensor, scales_NG: Tensor, out_NK: Tensor, *, bits: int, li
 def takes(bits: int, rows: int, columns: int, group: int) -> bool:
     """Whether the product's loops are made for rows of this shape."""
     stretch, word = 512 // bits, 32 // bits
+    if bits >= 16:
+        return rows >= 4 and columns % word == 0 and group == columns
     return rows % 4 == 0 and columns % group == 0 and (group % stretch == 0 or (stretch % group == 0 and group >= word))
 
 
 def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
-    told = (SOURCE.read_bytes(), *map(str.encode, (compiler, *COMMON, *flags, platform.machine(), _processor())))
-    name = f"rows-{hashlib.sha256(b'|'.join(told)).hexdigest()[:20]}.so"
+    about = (compiler, *COMMON, *flags, platform.machine(), _processor())
+    told = (*(source.read_bytes() for source in SOURCES), *map(str.encode, about))
+    name = f"loops-{hashlib.sha256(b'|'.join(told)).hexdigest()[:20]}.so"
     folder = _folder()
     path = folder / name
     if not path.is_file():
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             made = Path(beside) / name
             subprocess.run(
-                [compiler, *COMMON, *flags, str(SOURCE), "-o", str(made)],
+                [compiler, *COMMON, *flags, *map(str, SOURCES[1:]), "-lm", "-o", str(made)],
                 check=True, capture_output=True, timeout=SECONDS,
             )  # fmt: skip
             os.replace(made, path)
@@ -133,8 +136,11 @@ def _is_right(lib: ctypes.CDLL) -> bool:
     generator = torch.Generator().manual_seed(0)
     x_MK = torch.randn(2, 256, generator=generator)
     rows_NK = torch.randn(8, 256, generator=generator).bfloat16()
-    near = [torch.allclose(times(x_MK, rows_NK, None, bits=16, rows=8, group=256, lib=lib), x_MK @ rows_NK.float().T,
-                           atol=1e-4)]  # fmt: skip
+    expected_MN = x_MK @ rows_NK.float().T
+    near = []
+    for bits, form in ((16, torch.bfloat16), (32, torch.float32)):
+        found_MN = times(x_MK, rows_NK.to(form), None, bits=bits, rows=8, group=256, lib=lib)
+        near.append(torch.allclose(found_MN, expected_MN, atol=1e-4))
     for bits in (8, 4):
         words_NX = torch.randint(-(2**31), 2**31, (8, 256 * bits // 32), generator=generator).int()
         scales_NG = torch.rand(8, 2, generator=generator).bfloat16()

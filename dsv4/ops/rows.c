@@ -4,39 +4,18 @@
    is laid out once so that what meets number s of those words lies together. Shifting is saved by leaving a code where
    it is and dividing the vector by that power of two, which is exact. Four rows share the vector; the rows after the
    next ones are asked for in advance, since rows are too short for the machine to see them coming. */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "loops.h"
 
-#define WORDS 16
 #define AHEAD 8
-typedef float Floats __attribute__((vector_size(4 * WORDS)));
-typedef int32_t Ints __attribute__((vector_size(4 * WORDS)));
-typedef uint32_t Words __attribute__((vector_size(4 * WORDS)));
-typedef Floats LooseFloats __attribute__((aligned(4), may_alias));
-typedef Words LooseWords __attribute__((aligned(1), may_alias));
 
-static inline float wide(uint16_t half) {
-    uint32_t bits = (uint32_t)half << 16;
+static inline float number_of(uint32_t bits) {
     float made;
     memcpy(&made, &bits, 4);
     return made;
 }
 
-static inline uint16_t narrow(float given) {
-    uint32_t bits;
-    memcpy(&bits, &given, 4);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
-
 static inline float scale_at(const void *scales, int64_t place, int half) {
     return half ? wide(((const uint16_t *)scales)[place]) : ((const float *)scales)[place];
-}
-
-static inline float total(Floats given) {
-    float sum = 0;
-    for (int one = 0; one < WORDS; one++) sum += given[one];
-    return sum;
 }
 
 /* Number s of each word, times 2^(bits * s) but for the last: what `lay` divides by. */
@@ -44,8 +23,9 @@ static inline float total(Floats given) {
     ((s) + 1 == 32 / (bits) ? (Ints)((w) >> (32 - (bits)))                                     \
                             : (Ints)((w) & (((1u << (bits)) - 1u) << ((bits) * (s)))))
 #define NUMBER(w, s, bits)                                                                     \
-    ((bits) == 16 ? (Floats)((s) ? (w) & 0xffff0000u : (w) << 16)                              \
-                  : __builtin_convertvector(CODE(w, s, bits), Floats))
+    ((bits) == 32   ? (Floats)(w)                                                              \
+     : (bits) == 16 ? (Floats)((s) ? (w) & 0xffff0000u : (w) << 16)                            \
+                    : __builtin_convertvector(CODE(w, s, (bits) < 16 ? (bits) : 16), Floats))
 
 /* The scales of the groups that lie in one stretch of sixteen words, each over its own words. */
 static inline Floats spread(const void *scales, int64_t place, int half, int64_t parts) {
@@ -69,11 +49,12 @@ static inline Floats spread(const void *scales, int64_t place, int half, int64_t
     static void name(float *y, const uint32_t *words, const void *scales, int half, const float *laid,             \
                      const float *start, const float *x, int64_t n, int64_t k, int64_t group, int threads) {       \
         const int each = 32 / bits, stretch = WORDS * each;                                                        \
-        const int64_t groups = bits == 16 ? 0 : k / group, width = k / each;                                       \
+        const int64_t groups = bits >= 16 ? 0 : k / group, width = k / each;                                       \
         const int64_t run = group >= stretch ? group / stretch : 1, parts = group >= stretch ? 1 : stretch / group; \
         const int64_t whole = k / stretch;                                                                         \
         _Pragma("omp parallel for num_threads(threads) if (threads > 1)")                                          \
-        for (int64_t row = 0; row < n; row += 4) {                                                                 \
+        for (int64_t next = 0; next < n; next += 4) {                                                              \
+            const int64_t row = next + 4 <= n ? next : n - 4; /* the last four rows may begin among earlier ones */ \
             const uint32_t *w0 = words + row * width, *w1 = w0 + width, *w2 = w1 + width, *w3 = w2 + width;        \
             Floats a0 = {0}, a1 = {0}, a2 = {0}, a3 = {0};                                                         \
             for (int64_t b = 0, g = 0; b < whole; b += run, g += parts) {                                          \
@@ -91,7 +72,7 @@ static inline Floats spread(const void *scales, int64_t place, int half, int64_t
                         ADD(0, bits), ADD(1, bits), ADD(2, bits), ADD(3, bits);                                    \
                     }                                                                                              \
                 }                                                                                                  \
-                if (bits == 16) {                                                                                  \
+                if (bits >= 16) {                                                                                  \
                     a0 += t0, a1 += t1, a2 += t2, a3 += t3;                                                        \
                     continue;                                                                                      \
                 }                                                                                                  \
@@ -102,16 +83,21 @@ static inline Floats spread(const void *scales, int64_t place, int half, int64_t
             }                                                                                                      \
             y[row] = total(a0), y[row + 1] = total(a1);                                                            \
             y[row + 2] = total(a2), y[row + 3] = total(a3);                                                        \
-            for (int64_t c = whole * stretch; bits < 16 && c < k; c++)                                             \
+            for (int64_t c = whole * stretch; c < k; c++)                                                          \
                 for (int r = 0; r < 4; r++) {                                                                      \
                     uint32_t word = words[(row + r) * width + c / each];                                           \
-                    int32_t code = (int32_t)((word >> (bits * (c % each))) & ((1u << bits) - 1u));                 \
-                    y[row + r] += (float)(code - (1 << (bits - 1))) * x[c]                                         \
+                    if (bits >= 16) {                                                                              \
+                        y[row + r] += number_of(bits == 32 ? word : word >> (16 * (c % 2)) << 16) * x[c];          \
+                        continue;                                                                                  \
+                    }                                                                                              \
+                    int32_t code = (int32_t)((word >> (bits * (c % each))) & ((1u << (bits & 15)) - 1u));          \
+                    y[row + r] += (float)(code - (1 << ((bits - 1) & 15))) * x[c]                                         \
                         * scale_at(scales, (row + r) * groups + c / group, half);                                  \
                 }                                                                                                  \
         }                                                                                                          \
     }
 
+FOUR_ROWS(floats, 32)
 FOUR_ROWS(sixteen_bits, 16)
 FOUR_ROWS(eight_bits, 8)
 FOUR_ROWS(four_bits, 4)
@@ -121,7 +107,7 @@ FOUR_ROWS(four_bits, 4)
 static void lay(float *laid, float *start, const float *x, int bits, int64_t k, int64_t group) {
     const int each = 32 / bits, stretch = WORDS * each;
     const int64_t step = group >= stretch ? group / stretch * stretch : stretch, parts = stretch / group > 1 ? stretch / group : 1;
-    const float offset = bits == 16 ? 0.0f : (float)(1 << (bits - 1)), share = (float)parts / WORDS;
+    const float offset = bits >= 16 ? 0.0f : (float)(1 << (bits - 1)), share = (float)parts / WORDS;
     for (int64_t b = 0; b < k / step; b++)
         for (int64_t part = 0; part < parts; part++) {
             float sum = 0;
@@ -131,14 +117,15 @@ static void lay(float *laid, float *start, const float *x, int bits, int64_t k, 
         }
     for (int64_t b = 0; b < k / stretch; b++)
         for (int s = 0; s < each; s++) {
-            float by = bits == 16 || s + 1 == each ? 1.0f : 1.0f / (float)(1u << (bits * s));
+            float by = bits >= 16 || s + 1 == each ? 1.0f : 1.0f / (float)(1u << (bits * s));
             for (int one = 0; one < WORDS; one++)
                 laid[(b * each + s) * WORDS + one] = x[(b * WORDS + one) * each + s] * by;
         }
 }
 
-/* y [m, n] = x [m, k] times the transposed rows; 0, or 1 where memory ran out. n is a multiple of 4, and a group one of
-   the 512 / bits numbers of a stretch or a half, quarter ... of it, down to a word. `half`: scales are bfloat16. */
+/* y [m, n] = x [m, k] times the transposed rows; 0, or 1 where memory ran out. n is at least 4. Of codes n is a multiple
+   of 4, and a group one of the 512 / bits numbers of a stretch or a half, quarter ... of it, down to a word; of other
+   numbers the group is k. `half`: scales are bfloat16. */
 int dsv4_times(int bits, float *y, const void *words, const void *scales, int half, const float *x, int64_t m, int64_t n,
                int64_t k, int64_t group, int threads) {
     float *laid = malloc(sizeof(float) * (size_t)(2 * k + WORDS));
@@ -149,6 +136,7 @@ int dsv4_times(int bits, float *y, const void *words, const void *scales, int ha
         lay(laid, laid + k, from, bits, k, group);
         if (bits == 4) four_bits(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
         else if (bits == 8) eight_bits(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
+        else if (bits == 32) floats(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
         else sixteen_bits(out, words, scales, half, laid, laid + k, from, n, k, group, threads);
     }
     free(laid);
