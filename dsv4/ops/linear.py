@@ -27,7 +27,7 @@ def linear(x_NI: Tensor, weight_OI: Tensor | PackedMatrix) -> Tensor:
         and not torch.compiler.is_compiling()
     ):
         rows, columns = weight_OI.shape
-        lib = native.library()
+        lib = native.wide_library()
         if lib is not None and native.takes(16, rows, columns, columns) and weight_OI.is_contiguous():
             x_1I = x_NI.reshape(1, columns).float()
             made_1O = native.times(x_1I, weight_OI, None, bits=16, rows=rows, group=columns, lib=lib)

@@ -35,15 +35,40 @@ static inline uint16_t narrow(float given) {
 }
 
 #ifdef __clang__
-#define SHUFFLED(v, ...) __builtin_shufflevector(v, v, __VA_ARGS__)
+#define SHUFFLED(v, w, ...) __builtin_shufflevector(v, w, __VA_ARGS__)
 #else
-#define SHUFFLED(v, ...) __builtin_shuffle(v, (Ints){__VA_ARGS__})
+#define SHUFFLED(v, w, ...) __builtin_shuffle(v, w, (Ints){__VA_ARGS__})
 #endif
-#define FOLD(v, ...) ((v) + SHUFFLED(v, __VA_ARGS__))
+#define FOLD(v, ...) ((v) + SHUFFLED(v, v, __VA_ARGS__))
 
 static inline float total(Floats given) {
     given = FOLD(given, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
     given = FOLD(given, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
     given = FOLD(given, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
     return given[0] + given[1];
+}
+
+/* Numbers `part` of sixteen words of bfloat16, the lower ones first, or of float. */
+#define PART(w, part, bits) ((bits) == 32 ? (Floats)(w) : (Floats)((part) ? (w) & 0xffff0000u : (w) << 16))
+
+static inline Floats most(Floats one, Floats other) {
+    Ints above = one > other;
+    return (Floats)(((Ints)one & above) | ((Ints)other & ~above));
+}
+
+/* e^x within two units of the last place; 0 below -87, and x is not above 88. */
+static inline Floats exponential(Floats x) {
+    const float magic = 12582912.0f;
+    Ints gone = x < -87.0f;
+    x = most(x, (Floats){0} - 87.0f);
+    Floats turns = (x * 1.44269504f + magic) - magic;
+    Floats rest = x - turns * 0.693359375f + turns * 2.12194440e-4f;
+    Floats sum = rest * 1.9875691500e-4f + 1.3981999507e-3f;
+    sum = sum * rest + 8.3334519073e-3f;
+    sum = sum * rest + 4.1665795894e-2f;
+    sum = sum * rest + 1.6666665459e-1f;
+    sum = sum * rest + 0.5f;
+    sum = sum * rest * rest + rest + 1.0f;
+    Ints power = (__builtin_convertvector(turns, Ints) + 127) << 23;
+    return (Floats)((Ints)(sum * (Floats)power) & ~gone);
 }

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("loops.h", "rows.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("loops.h", "rows.c", "reading.c"))
 COMMON = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-shared", "-fPIC")
 # From what is quickest to what every compiler takes.
 ATTEMPTS = (
@@ -28,6 +28,7 @@ ATTEMPTS = (
     ("-march=native",),
     ("-mcpu=native",),
 )
+WIDE = "dsv4_attend"  # is there where vectors have 512 bits
 SECONDS = 60  # that compiling may take
 ALONE_BELOW = 1 << 20  # numbers of a matrix that are not worth a second thread
 FORMS = {torch.bfloat16: 1, torch.float32: 0}
@@ -47,6 +48,14 @@ def library() -> ctypes.CDLL | None:
         if _is_right(found):
             return found
     return None
+
+
+@cache
+def wide_library() -> ctypes.CDLL | None:
+    """The same where vectors have 512 bits: elsewhere torch's own product of one bfloat16 row is as quick, and so is
+    what it reads of a cache."""
+    lib = library()
+    return lib if lib is not None and hasattr(lib, WIDE) else None
 
 
 def times(
@@ -128,6 +137,13 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
     lib.dsv4_times.restype = number
     lib.dsv4_open.argtypes = [number, pointer, number, pointer, pointer, number, long, long, long, number]
     lib.dsv4_open.restype = None
+    if not hasattr(lib, WIDE):
+        return lib
+    real = ctypes.c_float
+    lib.dsv4_attend.argtypes = [*[pointer] * 3, number, long, pointer, *[long] * 4, real, pointer]
+    lib.dsv4_attend.restype = number
+    lib.dsv4_choose.argtypes = [*[pointer] * 5, number, long, pointer, *[long] * 4]
+    lib.dsv4_choose.restype = number
     return lib
 
 

@@ -24,7 +24,7 @@ WAYS = ("compiled", "bfloat16", "plain")
 
 def by(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if way != "compiled":
-        monkeypatch.setattr(native, "library", lambda: None)
+        monkeypatch.setattr(native, "wide_library", lambda: None)
         monkeypatch.setattr(module, "_has_bfloat16", lambda: way == "bfloat16")
 
 
