@@ -128,7 +128,8 @@ class EntryAttention(nn.Module):
             found = self._attend_one(q_BQHD, entries_BSD, places_BQK[0, 0])
             if found is not None:
                 return found
-        if entries_BSD is not None and real_BQK is not None and sparse_triton.applies(q_BQHD, entries_BSD) and q_BQHD.dtype != torch.float64:
+        fits = entries_BSD is not None and sparse_triton.applies(q_BQHD, entries_BSD) and q_BQHD.dtype != torch.float64
+        if entries_BSD is not None and real_BQK is not None and fits:
             scale = self.scale or q_BQHD.shape[-1] ** -0.5
             return sparse_triton.attend_places(
                 q_BQHD, entries_BSD, places_BQK, real_BQK, self.sink, scale=scale, value=self.value

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("loops.h", "rows.c", "reading.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("loops.h", "rows.c", "reading.c", "codes.c"))
 COMMON = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-shared", "-fPIC")
 # From what is quickest to what every compiler takes.
 ATTEMPTS = (
@@ -31,6 +31,7 @@ ATTEMPTS = (
 WIDE = "dsv4_attend"  # is there where vectors have 512 bits
 SECONDS = 60  # that compiling may take
 ALONE_BELOW = 1 << 20  # numbers of a matrix that are not worth a second thread
+E4M3_FORMS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
 FORMS = {torch.bfloat16: 1, torch.float32: 0}
 
 
@@ -86,6 +87,11 @@ def opened(words_NX: Tensor, scales_NG: Tensor, out_NK: Tensor, *, bits: int, li
     )  # fmt: skip
 
 
+def opened_e4m3(codes: Tensor, out: Tensor, *, lib: ctypes.CDLL) -> None:
+    """Write e4m3 codes (uint8) as numbers, float16, bfloat16 or float32, of the same shape; both contiguous."""
+    lib.dsv4_open_e4m3(out.data_ptr(), codes.data_ptr(), codes.numel(), E4M3_FORMS[out.dtype])
+
+
 def takes(bits: int, rows: int, columns: int, group: int) -> bool:
     """Whether the product's loops are made for rows of this shape."""
     stretch, word = 512 // bits, 32 // bits
@@ -137,6 +143,8 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
     lib.dsv4_times.restype = number
     lib.dsv4_open.argtypes = [number, pointer, number, pointer, pointer, number, long, long, long, number]
     lib.dsv4_open.restype = None
+    lib.dsv4_open_e4m3.argtypes = [pointer, pointer, long, number]
+    lib.dsv4_open_e4m3.restype = None
     if not hasattr(lib, WIDE):
         return lib
     real = ctypes.c_float
