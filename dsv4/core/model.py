@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dsv4.core import token_pass
 from dsv4.core.block import Block
 from dsv4.core.cache import Cache
 from dsv4.core.config import COMPRESSED, CoreConfig
@@ -63,6 +64,7 @@ class LanguageCore(nn.Module):
         self._memory_open = True
         self._compiled = False
         self.steps_quickly = can_step(config)
+        self._token_pass = token_pass.TokenPass()
         self.register_buffer("canonical_ids", canonical_ids, persistent=False)
         self.canonical_ids: Tensor
         vocabulary = config.vocab_size if canonical_ids.is_meta else int(canonical_ids.max()) + 1
@@ -171,8 +173,11 @@ class LanguageCore(nn.Module):
         given_BTD = self.embedding(token_ids_BT) if embeds_BTD is None else embeds_BTD
         x_BTND = self._lanes(given_BTD)
         shifts = self._shifts(token_ids_BT if memory_ids_BT is None else memory_ids_BT, frame)
-        passed = self._step(x_BTND, shifts, frame, taps) if applies(self, given_BTD, frame) else None
-        x_BTND, tapped, loads_LE, balance, index = passed or self._pass(x_BTND, shifts, frame, taps)
+        if token_pass.applies(self, given_BTD, frame):
+            passed = self._token_pass.run(self, x_BTND, shifts, frame, taps)
+        else:
+            passed = (self._step if applies(self, given_BTD, frame) else self._pass)(x_BTND, shifts, frame, taps)
+        x_BTND, tapped, loads_LE, balance, index = passed
         if cache is not None:
             cache.advance(token_ids_BT.shape[1])
         hidden_BTD = self._collapsed(x_BTND[:, -1:] if last_only else x_BTND)

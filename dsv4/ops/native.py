@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCES = tuple(Path(__file__).with_name(name) for name in ("loops.h", "rows.c", "reading.c", "codes.c"))
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("loops.h", "rows.c", "reading.c", "codes.c", "token.c"))
 COMMON = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-shared", "-fPIC")
 # From what is quickest to what every compiler takes.
 ATTEMPTS = (
@@ -96,7 +96,7 @@ def takes(bits: int, rows: int, columns: int, group: int) -> bool:
     """Whether the product's loops are made for rows of this shape."""
     stretch, word = 512 // bits, 32 // bits
     if bits >= 16:
-        return rows >= 4 and columns % word == 0 and group == columns
+        return columns % word == 0 and group == columns
     return rows % 4 == 0 and columns % group == 0 and (group % stretch == 0 or (stretch % group == 0 and group >= word))
 
 
@@ -152,6 +152,18 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
     lib.dsv4_attend.restype = number
     lib.dsv4_choose.argtypes = [*[pointer] * 5, number, long, pointer, *[long] * 4]
     lib.dsv4_choose.restype = number
+    lib.dsv4_norm.argtypes = [*[pointer] * 3, long, real]
+    lib.dsv4_norm.restype = None
+    lib.dsv4_lanes_read.argtypes = [pointer] * 5
+    lib.dsv4_lanes_read.restype = number
+    lib.dsv4_lanes_write.argtypes = [*[pointer] * 4, long, long]
+    lib.dsv4_lanes_write.restype = None
+    lib.dsv4_attention_into.argtypes = [*[pointer] * 11, number]
+    lib.dsv4_attention_into.restype = number
+    lib.dsv4_attention_out.argtypes = [*[pointer] * 5, number]
+    lib.dsv4_attention_out.restype = number
+    lib.dsv4_experts.argtypes = [*[pointer] * 6, number]
+    lib.dsv4_experts.restype = number
     return lib
 
 

@@ -123,11 +123,21 @@ static void lay(float *laid, float *start, const float *x, int bits, int64_t k, 
         }
 }
 
-/* y [m, n] = x [m, k] times the transposed rows; 0, or 1 where memory ran out. n is at least 4. Of codes n is a multiple
-   of 4, and a group one of the 512 / bits numbers of a stretch or a half, quarter ... of it, down to a word; of other
+/* y [m, n] = x [m, k] times the transposed rows; 0, or 1 where memory ran out. Of codes n is a multiple of 4,
+   and a group one of the 512 / bits numbers of a stretch or a half, quarter ... of it, down to a word; of other
    numbers the group is k. `half`: scales are bfloat16. */
 int dsv4_times(int bits, float *y, const void *words, const void *scales, int half, const float *x, int64_t m, int64_t n,
                int64_t k, int64_t group, int threads) {
+    if (n < 4) { /* of floats or bfloat16 alone */
+        for (int64_t one = 0; one < m * n; one++) {
+            const float *from = x + one / n * k;
+            const char *row = (const char *)words + one % n * k * bits / 8;
+            y[one] = 0;
+            for (int64_t c = 0; c < k; c++)
+                y[one] += (bits == 16 ? wide(((const uint16_t *)row)[c]) : ((const float *)row)[c]) * from[c];
+        }
+        return 0;
+    }
     float *laid = malloc(sizeof(float) * (size_t)(2 * k + WORDS));
     if (laid == NULL) return 1;
     for (int64_t one = 0; one < m; one++) {
