@@ -13,6 +13,8 @@
 #define HEADS 8
 #define BLOCK 256   /* rows whose weights are kept at a time */
 #define PIECE 4096  /* keys that are scored at a time */
+#define AHEAD 32    /* rows that are asked for before they are read */
+#define FURTHER 4096 /* the same for keys, in bytes */
 
 #define MEANT(words) _Pragma(#words)
 #define UNROLL(times) MEANT(GCC unroll times)
@@ -136,6 +138,10 @@ static inline __attribute__((always_inline)) void dots_of_codes(Floats *sums, co
 #endif
 }
 
+static inline void ask_for(const char *from, int64_t bytes) {
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line);
+}
+
 static inline void sixteen(const char **found, const char *rows, int64_t stride, const int64_t *places, int64_t from,
                            int64_t count) {
     for (int64_t one = 0; one < WORDS; one++) {
@@ -170,9 +176,8 @@ static inline __attribute__((always_inline)) void attend(float *out, const float
         for (int h = 0; h < HEADS; h++) best[h] = (Floats){0} - FLT_MAX;
         for (int64_t at = 0; at < here; at += WORDS) {
             Floats sums[HEADS];
-            if (places && at + 2 * WORDS <= here)
-                for (int one = 0; one < WORDS; one++)
-                    for (int64_t line = 0; line < 4 * words; line += 64) __builtin_prefetch(found[at + WORDS + one] + line);
+            for (int64_t soon = from + at + AHEAD; soon < from + at + AHEAD + WORDS && soon < count; soon++)
+                ask_for(rows + (places ? places[soon] : soon) * stride, 4 * words);
             dots(sums, found + at, laid, words, bits, HEADS);
             for (int h = 0; h < HEADS; h++) {
                 *(LooseFloats *)(weights[h] + at) = sums[h] * scale;
@@ -304,6 +309,7 @@ static inline __attribute__((always_inline)) void score(float *scores, int64_t f
         const char *rows[WORDS];
         Floats sums[2 * HEADS], first = {0}, second = {0};
         LooseFloats *out = (LooseFloats *)(scores + at - from);
+        ask_for(keys + (at + FURTHER / stride) * stride, 2 * WORDS * stride);
         sixteen(rows, keys, 2 * stride, NULL, at / 2, count / 2);
         dots_of_codes(sums, rows, laid, all, WORDS, heads, 1);
         for (int h = 0; h < heads; h++) first += most(sums[h], (Floats){0}) * weights[h];
@@ -316,6 +322,7 @@ static inline __attribute__((always_inline)) void score(float *scores, int64_t f
     for (; at < stop; at += WORDS) {
         const char *rows[WORDS];
         Floats sums[HEADS], made = {0};
+        ask_for(keys + (at + FURTHER / stride) * stride, WORDS * stride);
         sixteen(rows, keys, stride, NULL, at, count);
         if (bits == 8) dots_of_codes(sums, rows, laid, all, words, heads, 0);
         else if (bits == 16) dots_of_pairs(sums, rows, laid, words, heads);
