@@ -6,8 +6,9 @@ Shape letters: B batch, T tokens, D hidden, V vocabulary, N lanes, L layers, E e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -173,11 +174,8 @@ class LanguageCore(nn.Module):
         given_BTD = self.embedding(token_ids_BT) if embeds_BTD is None else embeds_BTD
         x_BTND = self._lanes(given_BTD)
         shifts = self._shifts(token_ids_BT if memory_ids_BT is None else memory_ids_BT, frame)
-        if token_pass.applies(self, given_BTD, frame):
-            passed = self._token_pass.run(self, x_BTND, shifts, frame, taps)
-        else:
-            passed = (self._step if applies(self, given_BTD, frame) else self._pass)(x_BTND, shifts, frame, taps)
-        x_BTND, tapped, loads_LE, balance, index = passed
+        way = self._way(given_BTD, frame)
+        x_BTND, tapped, loads_LE, balance, index = way(x_BTND, shifts, frame, taps)
         if cache is not None:
             cache.advance(token_ids_BT.shape[1])
         hidden_BTD = self._collapsed(x_BTND[:, -1:] if last_only else x_BTND)
@@ -190,6 +188,12 @@ class LanguageCore(nn.Module):
             balance_loss=balance,
             index_loss=index,
         )
+
+    def _way(self, given_BTD: Tensor, frame: Frame) -> Callable[..., Passed]:
+        """How this pass goes through the blocks: one token by compiled parts or small operations, or any number."""
+        if token_pass.applies(self, given_BTD, frame):
+            return partial(self._token_pass.run, self)
+        return self._step if applies(self, given_BTD, frame) else self._pass
 
     def _pass(self, x_BTND: Tensor, shifts: list[Tensor] | None, frame: Frame, taps: Sequence[int]) -> Passed:
         loads: list[Tensor] = []

@@ -32,6 +32,7 @@ WIDE = "dsv4_attend"  # is there where vectors have 512 bits
 SECONDS = 60  # that compiling may take
 ALONE_BELOW = 1 << 20  # numbers of a matrix that are not worth a second thread
 E4M3_FORMS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
+ROW_BITS = {torch.bfloat16: 16, torch.float32: 32}
 FORMS = {torch.bfloat16: 1, torch.float32: 0}
 
 

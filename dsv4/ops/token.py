@@ -10,14 +10,12 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dsv4.ops import native
 from dsv4.ops.packed import PackedLinear, PackedMatrix
 
 Weight = Tensor | PackedMatrix
-BITS = {torch.float32: 32, torch.bfloat16: 16}
 LONG, REAL, POINTER = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p
 
 
@@ -113,7 +111,7 @@ class Places:
                 raise Unfit
             return Matrix(weight.words_NX.data_ptr(), weight.scales_NG.data_ptr(), rows, columns, weight.group,
                           weight.bits, native.FORMS[weight.scales_NG.dtype])  # fmt: skip
-        bits, columns = BITS.get(weight.dtype), weight.shape[-1]
+        bits, columns = native.ROW_BITS.get(weight.dtype), weight.shape[-1]
         if bits is None or weight.device.type != "cpu" or not weight.is_contiguous():
             raise Unfit
         rows = weight.numel() // columns

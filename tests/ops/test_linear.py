@@ -31,10 +31,11 @@ def by(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("shape", [(1, 1, 48), (48,), (1, 48), (2, 1, 48), (1, 3, 48), (1, 46), (1, 544)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_products_are_those_of_the_library(way, shape: tuple[int, ...], dtype: torch.dtype, monkeypatch) -> None:
+@pytest.mark.parametrize("rows", [67, 2048])
+def test_products_are_those_of_the_library(way, rows, shape: tuple[int, ...], dtype: torch.dtype, monkeypatch) -> None:
     by(way, monkeypatch)
     generator = torch.Generator().manual_seed(0)
-    x, weight = torch.randn(shape, generator=generator), torch.randn(67, shape[-1], generator=generator)
+    x, weight = torch.randn(shape, generator=generator), torch.randn(rows, shape[-1], generator=generator)
     with torch.no_grad():
         found = linear(x.to(dtype), weight.to(dtype))
     exact = x.to(dtype).double() @ weight.to(dtype).double().T
