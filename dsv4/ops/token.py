@@ -7,6 +7,7 @@ N rows, K columns.
 from __future__ import annotations
 
 import ctypes
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,8 +71,11 @@ class Places:
     """Where weights are looked up, and what was found there: `moved` says whether any of it is elsewhere by now."""
 
     def __init__(self) -> None:
-        self._tensors: list[tuple[dict[str, Any], str, Tensor, int]] = []
-        self._others: list[tuple[dict[str, Any], str, Any]] = []
+        self._tensors: list[Tensor] = []
+        self._pointers: list[int] = []
+        self._held: list[dict[str, Any]] = []
+        self._names: list[str] = []
+        self._known: list[Any] = []
         self._kept: list[Any] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -79,11 +83,10 @@ class Places:
 
     def moved(self) -> bool:
         """Whether a tensor was replaced, or its memory, or a module."""
-        for held, name, tensor, pointer in self._tensors:
-            found = held.get(name)
-            if found is not tensor or tensor.data_ptr() != pointer:
-                return True
-        return any(held.get(name) is not known for held, name, known in self._others)
+        # This runs before every token, so it loops in C.
+        if not all(map(operator.is_, map(dict.get, self._held, self._names), self._known)):
+            return True
+        return list(map(Tensor.data_ptr, self._tensors)) != self._pointers
 
     def watch(self, parent: nn.Module, *names: str) -> None:
         """Count these modules and tensors of a module among what must stay."""
@@ -92,10 +95,12 @@ class Places:
                 if name not in held:
                     continue
                 found = held[name]
+                self._held.append(held)
+                self._names.append(name)
+                self._known.append(found)
                 if isinstance(found, Tensor):
-                    self._tensors.append((held, name, found, found.data_ptr()))
-                else:
-                    self._others.append((held, name, found))
+                    self._tensors.append(found)
+                    self._pointers.append(found.data_ptr())
 
     def matrix(self, weight: Weight | None) -> Matrix:
         """The description of a weight; all zeros for None. Unfit where the loops cannot read it."""
