@@ -176,8 +176,8 @@ static inline __attribute__((always_inline)) void attend(float *out, const float
         for (int h = 0; h < HEADS; h++) best[h] = (Floats){0} - FLT_MAX;
         for (int64_t at = 0; at < here; at += WORDS) {
             Floats sums[HEADS];
-            for (int64_t soon = from + at + AHEAD; soon < from + at + AHEAD + WORDS && soon < count; soon++)
-                ask_for(rows + (places ? places[soon] : soon) * stride, 4 * words);
+            for (int64_t soon = from + at + AHEAD; soon < from + at + AHEAD + WORDS && soon < here && !from; soon++)
+                ask_for(found[soon], 4 * words);
             dots(sums, found + at, laid, words, bits, HEADS);
             for (int h = 0; h < HEADS; h++) {
                 *(LooseFloats *)(weights[h] + at) = sums[h] * scale;
@@ -210,6 +210,9 @@ static inline __attribute__((always_inline)) void attend(float *out, const float
                 }
             const int64_t rest = words - chunk * WORDS;
             for (int64_t one = 0; one < here; one++) {
+                const int64_t soon = from + BLOCK + one; /* the next block is asked for while this one is summed */
+                if (one % chunks == chunk && soon < count)
+                    ask_for(rows + (places ? places[soon] : soon) * stride, 4 * words);
                 Words v = {0};
                 if (rest >= WORDS) v = *(const LooseWords *)(found[one] + 4 * chunk * WORDS);
                 else memcpy(&v, found[one] + 4 * chunk * WORDS, (size_t)(4 * rest));
@@ -250,17 +253,17 @@ int dsv4_attend(float *out, const float *q, const void *rows, int bits, int64_t 
     return 0;
 }
 
+/* What has been found so far: orders, and places in ascending order. */
 typedef struct {
-    uint32_t order;
-    int32_t place;
+    uint32_t *orders;
+    int32_t *places;
+    int64_t held;
 } Found;
 
 /* Unsigned integers in the order of the numbers; minus zero counts as zero. */
-static inline uint32_t order_of(float given) {
-    uint32_t bits;
-    given += 0.0f;
-    memcpy(&bits, &given, 4);
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+static inline Words order_of(Floats given) {
+    Words bits = (Words)(given + 0.0f), negative = (Words)((Ints)bits >> 31);
+    return bits ^ (negative | 0x80000000u);
 }
 
 static inline float number_at(uint32_t order) {
@@ -270,32 +273,52 @@ static inline float number_at(uint32_t order) {
     return made;
 }
 
-/* The k-th largest order of n; `some` has room for n. */
-static uint32_t kth(const Found *found, int64_t n, int64_t k, uint32_t *some) {
+/* Add those of sixteen that `keep` flags; what is written behind them does not count. */
+static inline void add(Found *found, Words orders, Ints places, __mmask16 keep) {
+    _mm512_storeu_si512(found->orders + found->held, _mm512_maskz_compress_epi32(keep, (__m512i)orders));
+    _mm512_storeu_si512(found->places + found->held, _mm512_maskz_compress_epi32(keep, (__m512i)places));
+    found->held += __builtin_popcount(keep);
+}
+
+/* The k-th largest of n orders; `some` has room for them and a vector more. */
+static uint32_t kth(const uint32_t *orders, int64_t n, int64_t k, uint32_t *some) {
+    const int shifts[] = {21, 10, 0}, widths[] = {11, 11, 10};
     uint32_t done = 0;
-    for (int64_t one = 0; one < n; one++) some[one] = found[one].order;
-    for (int shift = 21; shift >= 0; shift = shift > 10 ? shift - 11 : shift > 0 ? 0 : -1) {
-        const int bits = shift == 21 ? 11 : shift == 10 ? 11 : 10;
-        uint32_t counts[2048] = {0}, mask = (1u << bits) - 1, bin = mask;
-        for (int64_t one = 0; one < n; one++) counts[(some[one] >> shift) & mask]++;
+    for (int round = 0; round < 3; round++) {
+        const int shift = shifts[round];
+        const uint32_t *from = round ? some : orders;
+        uint32_t counts[2048] = {0}, mask = (1u << widths[round]) - 1, bin = mask;
+        for (int64_t one = 0; one < n; one++) counts[(from[one] >> shift) & mask]++;
         for (; counts[bin] < k; bin--) k -= counts[bin];
         int64_t kept = 0;
-        for (int64_t one = 0; one < n; one++)
-            if (((some[one] >> shift) & mask) == bin) some[kept++] = some[one];
+        for (int64_t one = 0; one < n; one += WORDS) {
+            __m512i all = _mm512_loadu_si512(from + one), own = (__m512i)(((Words)all >> shift) & mask);
+            __mmask16 same = _mm512_cmpeq_epi32_mask(own, _mm512_set1_epi32((int)bin));
+            if (one + WORDS > n) same &= (__mmask16)((1u << (n - one)) - 1);
+            _mm512_storeu_si512(some + kept, _mm512_maskz_compress_epi32(same, all));
+            kept += __builtin_popcount(same);
+        }
         n = kept, done |= bin << shift;
     }
     return done;
 }
 
 /* Keep the k best in their order of place; of equal ones the later. Returns the order of the least. */
-static uint32_t keep_best(Found *found, int64_t n, int64_t k, uint32_t *some) {
-    const uint32_t least = kth(found, n, k, some);
-    int64_t above = 0, level = 0, kept = 0;
-    for (int64_t one = 0; one < n; one++) above += found[one].order > least, level += found[one].order == least;
+static uint32_t keep_best(Found *found, int64_t k, uint32_t *some) {
+    const int64_t n = found->held;
+    const uint32_t least = kth(found->orders, n, k, some);
+    const __m512i border = _mm512_set1_epi32((int)least);
+    int64_t above = 0, level = 0;
+    for (int64_t one = 0; one < n; one++) above += found->orders[one] > least, level += found->orders[one] == least;
     int64_t skip = level - (k - above);
-    for (int64_t one = 0; one < n; one++) {
-        if (found[one].order < least || (found[one].order == least && skip-- > 0)) continue;
-        found[kept++] = found[one];
+    found->held = 0;
+    for (int64_t one = 0; one < n; one += WORDS) {
+        const __m512i orders = _mm512_loadu_si512(found->orders + one), places = _mm512_loadu_si512(found->places + one);
+        const __mmask16 real = one + WORDS > n ? (__mmask16)((1u << (n - one)) - 1) : (__mmask16)0xffff;
+        __mmask16 keep = _mm512_cmpge_epu32_mask(orders, border) & real;
+        __mmask16 equal = _mm512_cmpeq_epi32_mask(orders, border) & real;
+        for (; skip > 0 && equal; skip--) keep &= ~(equal & -equal), equal &= equal - 1;
+        add(found, (Words)orders, (Ints)places, keep);
     }
     return least;
 }
@@ -355,13 +378,13 @@ int dsv4_choose(int64_t *places, float *scores, const float *q, const float *wei
     const int64_t words = size / parts, padded = (words + WORDS - 1) / WORDS * WORDS * parts;
     const int each = heads <= 4 ? 4 : HEADS; /* heads of a chunk */
     const int64_t chunks = (heads + each - 1) / each, step = padded * each;
-    const int64_t most_found = k + 2 * PIECE + 1;
+    const size_t room = (size_t)(k + 2 * PIECE + WORDS);
     float *laid = calloc((size_t)(chunks * step), sizeof(float));
     float *by = calloc((size_t)(chunks * each), sizeof(float)), *piece = malloc(sizeof(float) * (PIECE + WORDS));
     int32_t *all = calloc((size_t)(chunks * each), sizeof(int32_t));
-    Found *found = malloc(sizeof(Found) * (size_t)most_found);
-    uint32_t *some = malloc(sizeof(uint32_t) * (size_t)most_found);
-    const int failed = !laid || !by || !piece || !all || !found || !some;
+    uint32_t *some = malloc(4 * room);
+    Found found = {malloc(4 * room), malloc(4 * room), 0};
+    const int failed = !laid || !by || !piece || !all || !some || !found.orders || !found.places;
     for (int64_t h = 0; h < heads && !failed; h++) {
         float peak = 1e-12f, root = sqrtf((float)(heads * size));
         for (int64_t n = 0; n < size; n++) peak = fabsf(q[h * size + n]) > peak ? fabsf(q[h * size + n]) : peak;
@@ -378,7 +401,7 @@ int dsv4_choose(int64_t *places, float *scores, const float *q, const float *wei
             else
                 mine[n * each + h % each] = q[h * size + n];
     }
-    int64_t held = 0;
+    const Ints steps = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     uint32_t least = 0;
     for (int64_t from = 0; from < count && !failed; from += PIECE) {
         const int64_t stop = count - from < PIECE ? count : from + PIECE;
@@ -389,22 +412,20 @@ int dsv4_choose(int64_t *places, float *scores, const float *q, const float *wei
             for (int64_t at = from; at < stop; at++) piece[at - from] *= scales[at];
         if (scores) memcpy(scores + from, piece, sizeof(float) * (size_t)(stop - from));
         if (!places) continue;
-        const float low = least ? number_at(least) : -INFINITY;
+        const Floats low = (Floats){0} + (least ? number_at(least) : -INFINITY);
         for (int64_t at = 0; at < stop - from; at += WORDS) {
-            int any = !least || at + WORDS > stop - from;
-            for (int one = 0; one < WORDS; one++) any |= piece[at + one] >= low;
-            for (int64_t one = at; any && one < at + WORDS && one < stop - from; one++) {
-                found[held] = (Found){order_of(piece[one]), (int32_t)(from + one)}; /* no branch: half would be wrong */
-                held += found[held].order >= least;
-            }
+            const Floats here = *(LooseFloats *)(piece + at); /* what is no number stays, so that there are k */
+            __mmask16 keep = _mm512_cmp_ps_mask((__m512)here, (__m512)low, _CMP_NLT_UQ);
+            if (at + WORDS > stop - from) keep &= (__mmask16)((1u << (stop - from - at)) - 1);
+            if (keep) add(&found, order_of(here), steps + (int32_t)(from + at), keep);
         }
-        if (held > k + PIECE) least = keep_best(found, held, k, some), held = k;
+        if (found.held > k + PIECE) least = keep_best(&found, k, some);
     }
     if (places && !failed) {
-        if (held > k) keep_best(found, held, k, some);
-        for (int64_t one = 0; one < k; one++) places[one] = found[one].place;
+        if (found.held > k) keep_best(&found, k, some);
+        for (int64_t one = 0; one < k; one++) places[one] = found.places[one];
     }
-    free(laid), free(by), free(piece), free(all), free(found), free(some);
+    free(laid), free(by), free(piece), free(all), free(some), free(found.orders), free(found.places);
     return failed;
 }
 #endif

@@ -88,3 +88,12 @@ def test_what_the_loops_cannot_take_is_left_to_torch():
     assert choose_one(q_HD, q_HD[:, 0], rows_SD.T, None, 2) is None
     with torch.enable_grad():
         assert attend_one(q_HD, rows_SD, None, None, scale=1.0, value=32) is None
+
+
+@torch.no_grad()
+def test_what_is_no_number_still_chooses_places_that_exist():
+    keys_SC = seeded(9000, 32).bfloat16()
+    keys_SC[::3] = float("nan")
+    for given in (keys_SC, torch.full_like(keys_SC, float("nan"))):
+        places_K = choose_one(seeded(4, 32), seeded(4, seed=1), given, None, 2048)
+        assert places_K.min() >= 0 and places_K.max() < 9000 and len(places_K.unique()) == 2048
