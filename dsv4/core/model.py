@@ -6,8 +6,9 @@ Shape letters: B batch, T tokens, D hidden, V vocabulary, N lanes, L layers, E e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dsv4.core import token_pass
 from dsv4.core.block import Block
 from dsv4.core.cache import Cache
 from dsv4.core.config import COMPRESSED, CoreConfig
@@ -63,6 +65,7 @@ class LanguageCore(nn.Module):
         self._memory_open = True
         self._compiled = False
         self.steps_quickly = can_step(config)
+        self._token_pass = token_pass.TokenPass()
         self.register_buffer("canonical_ids", canonical_ids, persistent=False)
         self.canonical_ids: Tensor
         vocabulary = config.vocab_size if canonical_ids.is_meta else int(canonical_ids.max()) + 1
@@ -171,8 +174,8 @@ class LanguageCore(nn.Module):
         given_BTD = self.embedding(token_ids_BT) if embeds_BTD is None else embeds_BTD
         x_BTND = self._lanes(given_BTD)
         shifts = self._shifts(token_ids_BT if memory_ids_BT is None else memory_ids_BT, frame)
-        passed = self._step(x_BTND, shifts, frame, taps) if applies(self, given_BTD, frame) else None
-        x_BTND, tapped, loads_LE, balance, index = passed or self._pass(x_BTND, shifts, frame, taps)
+        way = self._way(given_BTD, frame)
+        x_BTND, tapped, loads_LE, balance, index = way(x_BTND, shifts, frame, taps)
         if cache is not None:
             cache.advance(token_ids_BT.shape[1])
         hidden_BTD = self._collapsed(x_BTND[:, -1:] if last_only else x_BTND)
@@ -185,6 +188,12 @@ class LanguageCore(nn.Module):
             balance_loss=balance,
             index_loss=index,
         )
+
+    def _way(self, given_BTD: Tensor, frame: Frame) -> Callable[..., Passed]:
+        """How this pass goes through the blocks: one token by compiled parts or small operations, or any number."""
+        if token_pass.applies(self, given_BTD, frame):
+            return partial(self._token_pass.run, self)
+        return self._step if applies(self, given_BTD, frame) else self._pass
 
     def _pass(self, x_BTND: Tensor, shifts: list[Tensor] | None, frame: Frame, taps: Sequence[int]) -> Passed:
         loads: list[Tensor] = []

@@ -15,6 +15,7 @@ from dsv4.core.indexer import Indexer
 from dsv4.core.rows import IndexKeys, Readable
 from dsv4.ops import attend as ops
 from dsv4.ops import sparse_triton
+from dsv4.ops.one_query import attend_one, choose_one
 from dsv4.ops.select import best_places, choose, hide_later, selection_loss
 from dsv4.ops.visible import visible
 
@@ -47,7 +48,9 @@ class EntryAttention(nn.Module):
     def _tiled(self, q_BTHD: Tensor, source: Readable, frame: Frame) -> Tensor:
         """Dense attention, a tile of queries at a time; only entries that some query of the tile may see are read."""
         if frame.length == 1 or source.first is None:
-            return self._attend(q_BTHD, source.all(), None)
+            rows_BSD = source.all()
+            found = self._attend_one(q_BTHD, rows_BSD, None)
+            return self._attend(q_BTHD, rows_BSD, None) if found is None else found
         tiles: list[Tensor] = []
         for begin in range(0, frame.length, ops.TILE):
             end = min(begin + ops.TILE, frame.length)
@@ -78,6 +81,10 @@ class EntryAttention(nn.Module):
         if not selects and not frame.index_loss:
             return self._tiled(q_BTHD, source, frame), None
         query_BTIC, weights_BTI = self.indexer.queries(x_BTW, latent_BTR, frame)
+        if selects and frame.length == len(q_BTHD) == 1 and not frame.index_loss:
+            places_K = choose_one(query_BTIC[0, 0], weights_BTI[0, 0], *keys.first(source.stop), self.top_k)
+            if places_K is not None:
+                return self._attend_places(q_BTHD, source, places_K[None, None], None), None
         gathers = selects and (frame.length == 1 or source.stop >= GATHER_FROM) and not frame.index_loss
         step = gather_tile(source.stop, self.indexer.heads) if gathers else ops.TILE // 2
         tiles: list[Tensor] = []
@@ -110,9 +117,23 @@ class EntryAttention(nn.Module):
             target_BQS = ops.probabilities(q_BQHD, entries_BSD, self.sink, over_BQS, scale=self.scale).sum(2)
         return selection_loss(scores_BQS, target_BQS, over_BQS)
 
-    def _attend_places(self, q_BQHD: Tensor, source: Readable, places_BQK: Tensor, real_BQK: Tensor) -> Tensor:
+    def _attend_one(self, q_BQHD: Tensor, rows_BSD: Tensor, places_K: Tensor | None) -> Tensor | None:
+        """One query of one sequence by compiled loops, where they can: over all rows, or those at these places."""
+        if q_BQHD.shape[:2] != (1, 1):
+            return None
+        scale, value = self.scale or q_BQHD.shape[-1] ** -0.5, self.value or q_BQHD.shape[-1]
+        found_HV = attend_one(q_BQHD[0, 0], rows_BSD[0], places_K, self.sink, scale=scale, value=value)
+        return None if found_HV is None else found_HV[None, None].to(q_BQHD.dtype)
+
+    def _attend_places(self, q_BQHD: Tensor, source: Readable, places_BQK: Tensor, real_BQK: Tensor | None) -> Tensor:
+        """Attention over the rows at these places; all of them are real where `real_BQK` is None."""
         entries_BSD = source.plain()
-        if entries_BSD is not None and sparse_triton.applies(q_BQHD, entries_BSD) and q_BQHD.dtype != torch.float64:
+        if entries_BSD is not None and real_BQK is None:
+            found = self._attend_one(q_BQHD, entries_BSD, places_BQK[0, 0])
+            if found is not None:
+                return found
+        fits = entries_BSD is not None and sparse_triton.applies(q_BQHD, entries_BSD) and q_BQHD.dtype != torch.float64
+        if entries_BSD is not None and real_BQK is not None and fits:
             scale = self.scale or q_BQHD.shape[-1] ** -0.5
             return sparse_triton.attend_places(
                 q_BQHD, entries_BSD, places_BQK, real_BQK, self.sink, scale=scale, value=self.value

@@ -124,3 +124,7 @@ class IndexKeys:
             return index_scores(q_BQIC, weights_BQI, self.keys_BSC[:, :stop].to(q_BQIC.dtype))
         scored = index_scores_fp8 if self.keys_BSC.dtype == torch.uint8 else index_scores_int8
         return scored(q_BQIC, weights_BQI, self.keys_BSC[:, :stop], self.scales_BS[:, :stop])
+
+    def first(self, stop: int) -> tuple[Tensor, Tensor | None]:
+        """Keys [S, C] and scales [S] of the first `stop` places of the first sequence, as they lie."""
+        return self.keys_BSC[0, :stop], None if self.scales_BS is None else self.scales_BS[0, :stop]

@@ -22,6 +22,7 @@ from dsv4.core.engram import Engram
 from dsv4.core.hyper import HyperLanes
 from dsv4.core.moe import Experts
 from dsv4.ops.hashing import DEAD
+from dsv4.ops.linear import linear
 from dsv4.ops.norm import RMSNorm
 from dsv4.ops.select import best_places
 from dsv4.ops.sinkhorn import scalar
@@ -195,8 +196,8 @@ def engram_step(module: Engram, x_NW: Tensor, memory: list[int], frame: Frame) -
         read_RD = read_RD * torch.tensor(is_open, dtype=x_NW.dtype)[:, None]
     read_1M = read_RD.reshape(1, -1)
     lanes, width = module.conv_norm.shape
-    key_NW = F.linear(read_1M, module.key.view(lanes * width, -1)).view(lanes, width)
-    value_1W = F.linear(read_1M, module.value.weight)
+    key_NW = linear(read_1M, module.key.view(lanes * width, -1)).view(lanes, width)
+    value_1W = linear(read_1M, module.value.weight)
     key_NW = F.rms_norm(key_NW, (width,), None, module.eps) * module.key_norm
     lane_NW = F.rms_norm(x_NW, (width,), None, module.eps) * module.lane_norm
     agree_N1 = (key_NW * lane_NW).sum(-1, keepdim=True) * (1 / math.sqrt(width))

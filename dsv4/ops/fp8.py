@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dsv4.ops import native
+
 LARGEST = 448.0
 PIECE = 2**18  # numbers that are opened at a time
 
@@ -22,8 +24,13 @@ def read_e4m3(codes: Tensor, dtype: torch.dtype) -> Tensor:
     """Numbers of float8_e4m3fn codes (uint8), exactly, for formats that hold them; not-a-number codes are not kept.
 
     The bits are moved into a float16, whose exponent counts from 8 lower: a few integer operations, where the library's
-    conversion goes number by number.
+    conversion goes number by number. Compiled loops do it at once, where there are any.
     """
+    lib = native.library() if codes.device.type == "cpu" and not torch.compiler.is_compiling() else None
+    if lib is not None and dtype in native.E4M3_FORMS:
+        found = torch.empty(codes.shape, dtype=dtype)
+        native.opened_e4m3(codes.contiguous(), found, lib=lib)
+        return found
     if codes.numel() > PIECE and codes.device.type == "cpu":
         return _read_pieces(codes, dtype)
     bits = codes.view(torch.int8).to(torch.int16)

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("rows.c")
+SOURCES = tuple(Path(__file__).with_name(name) for name in ("loops.h", "rows.c", "reading.c", "codes.c", "token.c"))
 COMMON = ("-O3", "-std=gnu11", "-ffp-contract=fast", "-shared", "-fPIC")
 # From what is quickest to what every compiler takes.
 ATTEMPTS = (
@@ -28,8 +28,11 @@ ATTEMPTS = (
     ("-march=native",),
     ("-mcpu=native",),
 )
+WIDE = "dsv4_attend"  # is there where vectors have 512 bits
 SECONDS = 60  # that compiling may take
 ALONE_BELOW = 1 << 20  # numbers of a matrix that are not worth a second thread
+E4M3_FORMS = {torch.float16: 0, torch.bfloat16: 1, torch.float32: 2}
+ROW_BITS = {torch.bfloat16: 16, torch.float32: 32}
 FORMS = {torch.bfloat16: 1, torch.float32: 0}
 
 
@@ -49,10 +52,18 @@ def library() -> ctypes.CDLL | None:
     return None
 
 
+@cache
+def wide_library() -> ctypes.CDLL | None:
+    """The same where vectors have 512 bits: elsewhere torch's own product of one bfloat16 row is as quick, and so is
+    what it reads of a cache."""
+    lib = library()
+    return lib if lib is not None and hasattr(lib, WIDE) else None
+
+
 def times(
     x_MK: Tensor, data: Tensor, scales_NG: Tensor | None, *, bits: int, rows: int, group: int, lib: ctypes.CDLL
 ) -> Tensor:
-    """x (float32) · rowsᵀ: float32 [M, N]. data: words of packed rows, or rows in bfloat16 (bits 16); on the CPU."""
+    """x (float32) · rowsᵀ: float32 [M, N]. data: words of packed rows, or bfloat16 (bits 16), or float32 (32)."""
     x_MK = x_MK.contiguous()
     count, columns = x_MK.shape
     y_MN = torch.empty(count, rows)
@@ -77,22 +88,30 @@ def opened(words_NX: Tensor, scales_NG: Tensor, out_NK: Tensor, *, bits: int, li
     )  # fmt: skip
 
 
+def opened_e4m3(codes: Tensor, out: Tensor, *, lib: ctypes.CDLL) -> None:
+    """Write e4m3 codes (uint8) as numbers, float16, bfloat16 or float32, of the same shape; both contiguous."""
+    lib.dsv4_open_e4m3(out.data_ptr(), codes.data_ptr(), codes.numel(), E4M3_FORMS[out.dtype])
+
+
 def takes(bits: int, rows: int, columns: int, group: int) -> bool:
     """Whether the product's loops are made for rows of this shape."""
     stretch, word = 512 // bits, 32 // bits
+    if bits >= 16:
+        return columns % word == 0 and group == columns
     return rows % 4 == 0 and columns % group == 0 and (group % stretch == 0 or (stretch % group == 0 and group >= word))
 
 
 def _compiled(compiler: str, flags: tuple[str, ...]) -> Path:
-    told = (SOURCE.read_bytes(), *map(str.encode, (compiler, *COMMON, *flags, platform.machine(), _processor())))
-    name = f"rows-{hashlib.sha256(b'|'.join(told)).hexdigest()[:20]}.so"
+    about = (compiler, *COMMON, *flags, platform.machine(), _processor())
+    told = (*(source.read_bytes() for source in SOURCES), *map(str.encode, about))
+    name = f"loops-{hashlib.sha256(b'|'.join(told)).hexdigest()[:20]}.so"
     folder = _folder()
     path = folder / name
     if not path.is_file():
         with tempfile.TemporaryDirectory(dir=folder) as beside:
             made = Path(beside) / name
             subprocess.run(
-                [compiler, *COMMON, *flags, str(SOURCE), "-o", str(made)],
+                [compiler, *COMMON, *flags, *map(str, SOURCES[1:]), "-lm", "-o", str(made)],
                 check=True, capture_output=True, timeout=SECONDS,
             )  # fmt: skip
             os.replace(made, path)
@@ -125,6 +144,27 @@ def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
     lib.dsv4_times.restype = number
     lib.dsv4_open.argtypes = [number, pointer, number, pointer, pointer, number, long, long, long, number]
     lib.dsv4_open.restype = None
+    lib.dsv4_open_e4m3.argtypes = [pointer, pointer, long, number]
+    lib.dsv4_open_e4m3.restype = None
+    if not hasattr(lib, WIDE):
+        return lib
+    real = ctypes.c_float
+    lib.dsv4_attend.argtypes = [*[pointer] * 3, number, long, pointer, *[long] * 4, real, pointer]
+    lib.dsv4_attend.restype = number
+    lib.dsv4_choose.argtypes = [*[pointer] * 5, number, long, pointer, *[long] * 4]
+    lib.dsv4_choose.restype = number
+    lib.dsv4_norm.argtypes = [*[pointer] * 3, long, real]
+    lib.dsv4_norm.restype = None
+    lib.dsv4_lanes_read.argtypes = [pointer] * 5
+    lib.dsv4_lanes_read.restype = number
+    lib.dsv4_lanes_write.argtypes = [*[pointer] * 4, long, long]
+    lib.dsv4_lanes_write.restype = None
+    lib.dsv4_attention_into.argtypes = [*[pointer] * 11, number]
+    lib.dsv4_attention_into.restype = number
+    lib.dsv4_attention_out.argtypes = [*[pointer] * 5, number]
+    lib.dsv4_attention_out.restype = number
+    lib.dsv4_experts.argtypes = [*[pointer] * 6, number]
+    lib.dsv4_experts.restype = number
     return lib
 
 
@@ -133,8 +173,11 @@ def _is_right(lib: ctypes.CDLL) -> bool:
     generator = torch.Generator().manual_seed(0)
     x_MK = torch.randn(2, 256, generator=generator)
     rows_NK = torch.randn(8, 256, generator=generator).bfloat16()
-    near = [torch.allclose(times(x_MK, rows_NK, None, bits=16, rows=8, group=256, lib=lib), x_MK @ rows_NK.float().T,
-                           atol=1e-4)]  # fmt: skip
+    expected_MN = x_MK @ rows_NK.float().T
+    near = []
+    for bits, form in ((16, torch.bfloat16), (32, torch.float32)):
+        found_MN = times(x_MK, rows_NK.to(form), None, bits=bits, rows=8, group=256, lib=lib)
+        near.append(torch.allclose(found_MN, expected_MN, atol=1e-4))
     for bits in (8, 4):
         words_NX = torch.randint(-(2**31), 2**31, (8, 256 * bits // 32), generator=generator).int()
         scales_NG = torch.rand(8, 2, generator=generator).bfloat16()

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from dsv4.ops import native
 
-FEW = 6  # vectors for which reading packed rows again is cheaper than opening them
+FEW = 3  # vectors for which reading packed rows again is cheaper than opening them
 BITS = (4, 8)
 
 

@@ -12,6 +12,7 @@ from dsv4.core import presets
 from dsv4.core.cache import Cache
 from dsv4.core.config import CoreConfig, ExpertsConfig, HeadsConfig, LanesConfig, LatentConfig, SharingConfig
 from dsv4.core.model import LanguageCore
+from dsv4.ops import native
 from dsv4.ops.fp8 import RowFormat, read_e4m3
 
 Builder = Callable[..., LanguageCore]
@@ -160,7 +161,10 @@ def test_row_formats(form: RowFormat, size: int) -> None:
     assert torch.equal(form.unpack(form.pack(found), torch.float32), found)
 
 
-def test_quick_reading_is_the_library_s() -> None:
+@pytest.mark.parametrize("compiled", [True, False])
+def test_quick_reading_is_the_library_s(compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not compiled:
+        monkeypatch.setattr(native, "library", lambda: None)
     codes = torch.arange(256, dtype=torch.uint8)
     slow = codes.view(torch.float8_e4m3fn).float()
     number = ~slow.isnan()

@@ -72,7 +72,7 @@ def test_kernels_in_the_interpreter() -> None:
     if importlib.util.find_spec("triton") is None:  # not built for every platform; the vector forms are used there
         assert not sparse_triton.AVAILABLE
         return
-    environment = os.environ | {"TRITON_INTERPRET": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    environment = os.environ | {"TRITON_INTERPRET": "1", "DSV4_NATIVE": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
         [sys.executable, "-c", INTERPRETED], env=environment, capture_output=True, text=True, check=False
     )
