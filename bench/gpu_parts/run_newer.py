@@ -40,7 +40,10 @@ def replays(card: Card, book: Book) -> None:
                 if size > 0.7 * card.free():
                     book.add(f"{what}, replayed", skipped=f"the cache takes {size / 1e9:.0f} GB", group="decode")
                     continue
-                for how, off in (("replayed", ()), ("replayed, none of the newer kernels", (lanes_triton, routed_triton))):
+                for how, off in (
+                    ("replayed", ()),
+                    ("replayed, none of the newer kernels", (lanes_triton, routed_triton)),
+                ):
                     if off and (length, rows) not in ((4096, 1), (32, 1)):
                         continue
                     with without(*off):
