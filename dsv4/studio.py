@@ -56,12 +56,14 @@ class Studio:
     """A loaded model with `chat`, `read`, `svg`, `image`, `video` and `batch`."""
 
     def __init__(self, model: Model, *, name: str, fingerprint: str) -> None:
+        from dsv4.engine.replay import replays_of
         from dsv4.processor import Processor
 
         self.model, self.name, self.fingerprint = model, name, fingerprint
         self.processor = Processor(model.tokenizer, talks=model.talks)
         self.source = name  # what `load` takes to have this studio again
         self.prefixes: PrefixCache | None = remembered(model, fingerprint)
+        self._replays = replays_of(model.core)
 
     @classmethod
     def load(cls, name: str | PathLike[str] = "nano", *, placement: Placement | None = None) -> Studio:
@@ -318,6 +320,7 @@ class Studio:
             cancelled=cancelled,
             prefixes=None if answer is None else self.prefixes,  # only conversations begin alike
             on_read=None if answer is None else answer.knew,
+            replays=self._replays,
         )
 
     def _flow(

@@ -35,7 +35,10 @@ class Together:
     """`make` answers requests of one task; `shape` says which of them are alike."""
 
     def __init__(self, model: Model, processor: Processor, made_by: MakeBy) -> None:
+        from dsv4.engine.replay import replays_of
+
         self.model, self.processor, self.made_by = model, processor, made_by
+        self._replays = replays_of(model.core)
 
     def shape(self, task: str, request: Request) -> tuple[Any, ...]:
         """Requests of equal shape share a pass; an empty shape has one that cannot be made, or is made alone."""
@@ -167,7 +170,8 @@ class Together:
             at_once = max(1, CACHE_TOKENS // longest)
             for begin in range(0, len(group), at_once):
                 turn = group[begin : begin + at_once]
-                written = generate_together(self.model.core, [row for _, _, row in turn], stop=stop)
+                rows = [row for _, _, row in turn]
+                written = generate_together(self.model.core, rows, stop=stop, replays=self._replays)
                 for (place, given, _), tokens in zip(turn, written, strict=True):
                     found[place] = finish(asks[place], given, tokens)
         return found

@@ -7,26 +7,50 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bench.gpu_parts.book import Book
 from bench.gpu_parts.card import Card
-from dsv4.ops import attend, fp8, linear, select, sinkhorn, sinkhorn_triton, sparse_triton
+from dsv4.ops import (
+    attend,
+    fp8,
+    lanes_triton,
+    linear,
+    routed,
+    routed_triton,
+    rows_triton,
+    select,
+    sinkhorn,
+    sinkhorn_triton,
+    sparse_triton,
+)
 
 Checked = tuple[float, float]
 FORMATS = {torch.float32: 1e-4, torch.bfloat16: 2e-2}  # the most that results may be apart, of the largest number
 
 
+NEWER = (lanes_triton, rows_triton, routed, routed_triton)  # what was written after the first run on a card
+
+
 @contextmanager
-def plainly() -> Iterator[None]:
-    """No Triton kernels of sparse reading within."""
-    kept, sparse_triton.AVAILABLE = sparse_triton.AVAILABLE, False
+def without(*modules: Any) -> Iterator[None]:
+    """None of the kernels of these modules within."""
+    kept = [module.AVAILABLE for module in modules]
     try:
+        for module in modules:
+            module.AVAILABLE = False
         yield
     finally:
-        sparse_triton.AVAILABLE = kept
+        for module, available in zip(modules, kept, strict=True):
+            module.AVAILABLE = available
+
+
+def plainly() -> Any:
+    """No kernels of ours but Sinkhorn's within."""
+    return without(sparse_triton, *NEWER)
 
 
 def apart(found: Tensor, wanted: Tensor) -> float:

@@ -14,11 +14,12 @@ import torch
 
 from bench.gpu_parts.book import Book
 from bench.gpu_parts.card import Card
+from bench.gpu_parts.check_ops import NEWER, without
 from dsv4.core import presets
 from dsv4.core.config import CoreConfig, LanesConfig
 from dsv4.core.hyper import HyperLanes
 from dsv4.core.model import LanguageCore
-from dsv4.ops import sinkhorn
+from dsv4.ops import lanes_triton, sinkhorn
 
 GOAL = 0.067
 
@@ -64,11 +65,12 @@ def site(card: Card, book: Book) -> None:
             return hyper.write(x, y, post, comb)
 
     facts = {"bytes": 2.0 * tokens * hidden * (3 * lanes + 2), "per": (tokens, "tokens"), "group": "mHC, one site"}
-    book.timed(f"read and write of a site, {lanes} lanes of {hidden}, {tokens:,} tokens",
-               lambda: card.time(run), form="plain", **facts)  # fmt: skip
-    if card.cuda:
-        fused = torch.compile(run, dynamic=False)
-        book.timed("the same, compiled", lambda: card.time(fused), needs=40, form="compiled", **facts)
+    with without(lanes_triton):
+        if card.cuda:
+            fused = torch.compile(run, dynamic=False)
+            book.timed(
+                "read and write of a site, compiled", lambda: card.time(fused), needs=40, form="compiled", **facts
+            )
 
 
 def lite_like(card: Card, *, lanes: int, experts: int = 4, chosen: int = 2) -> CoreConfig:
@@ -84,11 +86,17 @@ def lite_like(card: Card, *, lanes: int, experts: int = 4, chosen: int = 2) -> C
 
 def training(card: Card, book: Book) -> None:
     """A training step (forward and backward) with lanes and without: two layers of `lite`, then nano."""
-    length = 32 if card.tiny else 4096
-    _compared(card, book, "two layers of lite", lambda n: lite_like(card, lanes=n), 4, (1, length), compiled=False)
+    with without(*NEWER):
+        trainings(card, book, "eager")
+
+
+def trainings(card: Card, book: Book, how: str) -> None:
+    """Both, uncompiled, with whatever kernels are switched on."""
+    length = 6 if card.tiny else 4096
+    _compared(card, book, "two layers of lite", lambda n: lite_like(card, lanes=n), 4, (1, length), how=how)
     nano = presets.micro() if card.tiny else presets.nano()
-    rows = (1, 32) if card.tiny else (16, 1024)
-    _compared(card, book, "nano", lambda n: _laned(nano, n), 2, rows, compiled=False)
+    rows = (1, 6) if card.tiny else (16, 1024)
+    _compared(card, book, "nano", lambda n: _laned(nano, n), 2, rows, how=how)
 
 
 def training_compiled(card: Card, book: Book) -> None:
@@ -97,8 +105,9 @@ def training_compiled(card: Card, book: Book) -> None:
         book.add("training step, compiled", skipped="compiled forms are measured on a card only")
         return
     nano = presets.nano()
-    _compared(card, book, "nano", lambda n: _laned(nano, n), 2, (16, 1024), compiled=True)
-    _compared(card, book, "two layers of lite", lambda n: lite_like(card, lanes=n), 4, (1, 4096), compiled=True)
+    with without(*NEWER):
+        _compared(card, book, "nano", lambda n: _laned(nano, n), 2, (16, 1024), how="compiled")
+        _compared(card, book, "two layers of lite", lambda n: lite_like(card, lanes=n), 4, (1, 4096), how="compiled")
 
 
 def _laned(config: CoreConfig, lanes: int) -> CoreConfig:
@@ -107,23 +116,20 @@ def _laned(config: CoreConfig, lanes: int) -> CoreConfig:
 
 def _compared(
     card: Card, book: Book, name: str, config: Callable[[int], CoreConfig], lanes: int, shape: tuple[int, int], *,
-    compiled: bool,
+    how: str,
 ) -> None:  # fmt: skip
     taken: dict[int, float | None] = {}
     for count in (1, lanes):
-        how = "compiled" if compiled else "eager"
         what = f"training step, {name}, {count} lane(s), {shape[0]} x {shape[1]:,} tokens, {how}"
-        taken[count] = step(card, book, what, config(count), shape, compiled=compiled)
+        taken[count] = step(card, book, what, config(count), shape, how=how)
         card.tidy()
     one, many = taken[1], taken[lanes]
     if one and many:
-        book.add(f"mHC's share of a training step, {name}, {lanes} lanes, {'compiled' if compiled else 'eager'}",
+        book.add(f"mHC's share of a training step, {name}, {lanes} lanes, {how}",
                  overhead=many / one - 1, goal=GOAL, group="mHC, training step")  # fmt: skip
 
 
-def step(
-    card: Card, book: Book, what: str, config: CoreConfig, shape: tuple[int, int], *, compiled: bool
-) -> float | None:
+def step(card: Card, book: Book, what: str, config: CoreConfig, shape: tuple[int, int], *, how: str) -> float | None:
     """Time forward and backward of the language loss under autocast; operations are three forward passes'."""
     from bench.gpu_parts import formulas
     from dsv4.train.precision import autocast, compile_core
@@ -131,7 +137,7 @@ def step(
     torch.manual_seed(card.seed)
     with torch.device(card.device):
         core = LanguageCore.from_config(config, canonical_ids=torch.arange(config.vocab_size)).train()
-    if compiled:
+    if how == "compiled":
         compile_core(core, card.device)
     ids = card.whole(config.vocab_size, *shape)
 
@@ -145,8 +151,8 @@ def step(
     read = reads(config, shape[1])
     tokens = shape[0] * shape[1]
     return book.timed(what, lambda: card.time(run, budget=1.5, warm=4, most=12), per=(tokens, "tokens"),
-                      flops=3 * tokens * formulas.core(core, reads=read), needs=60 if compiled else 10,
-                      group="training", form="compiled" if compiled else "eager")  # fmt: skip
+                      flops=3 * tokens * formulas.core(core, reads=read), needs=60 if how == "compiled" else 10,
+                      group="training", form=how)  # fmt: skip
 
 
 def reads(config: CoreConfig, length: int) -> float:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from bench.gpu_parts.book import Book
 from bench.gpu_parts.card import Card, host_memory
+from bench.gpu_parts.check_ops import without
 from dsv4.core import presets
 from dsv4.core.memory import MemoryTable
 from dsv4.core.model import LanguageCore
-from dsv4.ops import fp8, select
+from dsv4.ops import fp8, rows_triton, select
 
 GOAL = 0.03
 WIDTH = 128  # numbers a row, as in `lite`
@@ -122,7 +123,13 @@ def wait(card: Card, book: Book) -> None:
 def packed(card: Card, book: Book) -> None:
     """FP8 rows: packing, opening all, gathering the chosen and opening those, against plain rows."""
     forms = {"656 bytes": fp8.RowFormat.latent(512, 64), "584 bytes": fp8.RowFormat.shared(512, 64)}
-    count, chosen = (128, 16) if card.tiny else (65_536, 2048)
+    count, chosen = (16, 2) if card.tiny else (65_536, 2048)
+    for how, off in (("Triton", ()), ("passes", (rows_triton,))):
+        with without(*off):
+            _packed(card, book, forms, count, chosen, how)
+
+
+def _packed(card: Card, book: Book, forms: dict[str, fp8.RowFormat], count: int, chosen: int, how: str) -> None:
     for name, form in forms.items():
         width = form.plain + form.rotated
         plain = card.normal(1, count, width)
@@ -130,19 +137,21 @@ def packed(card: Card, book: Book) -> None:
         places = card.whole(count, 1, 16, chosen)
         both = float(count * (2 * width + form.bytes))
         facts = {"group": "FP8 rows", "length": count}
-        book.timed(f"pack {count:,} rows of {name}", lambda: card.time(lambda: form.pack(plain)), bytes=both,
-                   per=(count, "rows"), form="pack", **facts)  # fmt: skip
-        book.timed(f"open {count:,} rows of {name}",
+        book.timed(f"pack {count:,} rows of {name}, {how}", lambda: card.time(lambda: form.pack(plain)), bytes=both,
+                   per=(count, "rows"), form=f"pack, {how}", **facts)  # fmt: skip
+        book.timed(f"open {count:,} rows of {name}, {how}",
                    lambda: card.time(lambda: form.unpack(packed_1SY, card.dtype)), bytes=both,
-                   per=(count, "rows"), form="open", **facts)  # fmt: skip
+                   per=(count, "rows"), form=f"open, {how}", **facts)  # fmt: skip
         picked = 16 * chosen
 
         def eight(form: fp8.RowFormat = form, kept: Tensor = packed_1SY, places: Tensor = places) -> Tensor:
-            return form.unpack(select.gather_rows(kept, places), torch.bfloat16)
+            return form.gather(kept, places, torch.bfloat16)
 
-        book.timed(f"gather and open {picked:,} rows of {name}", lambda eight=eight: card.time(eight),
-                   bytes=float(picked * (form.bytes + 2 * width + 8)), per=(picked, "rows"), form="gather",
+        book.timed(f"gather and open {picked:,} rows of {name}, {how}", lambda eight=eight: card.time(eight),
+                   bytes=float(picked * (form.bytes + 2 * width + 8)), per=(picked, "rows"), form=f"gather, {how}",
                    **facts)  # fmt: skip
+        if how == "Triton":
+            continue
         book.timed(f"gather {picked:,} plain rows of {2 * width} bytes",
                    lambda: card.time(lambda: select.gather_rows(plain, places)),
                    bytes=float(picked * (4 * width + 8)), per=(picked, "rows"), form="plain", **facts)  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 from bench.gpu_parts import formulas
 from bench.gpu_parts.book import Book
 from bench.gpu_parts.card import Card
+from bench.gpu_parts.check_ops import NEWER, without
 from bench.gpu_parts.run_lanes import lite_like
 from dsv4.core import presets
 from dsv4.core.model import LanguageCore
@@ -34,9 +35,12 @@ def experts(card: Card, book: Book) -> None:
         for tokens in (1, 8) if card.tiny else (1, 16, 256, 8192):
             x = card.normal(1, tokens, config.hidden)
             sizes = (tokens, part.chosen, part.inner, part.shared_inner, config.hidden, part.count)
-            book.timed(f"experts of {name}, {tokens:,} tokens", lambda x=x, module=module: card.time(lambda: module(x)),
-                       bytes=formulas.experts_bytes(*sizes), flops=formulas.experts(*sizes), per=(tokens, "tokens"),
-                       group="experts", form="eager", tokens=tokens)  # fmt: skip
+            for form, off in (("sorted on the device", ()), ("eager", NEWER)):
+                with without(*off):
+                    book.timed(f"experts of {name}, {tokens:,} tokens, {form}",
+                               lambda x=x, module=module: card.time(lambda: module(x)), tokens=tokens,
+                               bytes=formulas.experts_bytes(*sizes), flops=formulas.experts(*sizes),
+                               per=(tokens, "tokens"), group="experts", form=form)  # fmt: skip
         del module
         card.tidy()
 
@@ -51,7 +55,7 @@ def reading(card: Card, book: Book) -> None:
             core = LanguageCore.from_config(config, canonical_ids=torch.arange(config.vocab_size))
         core = core.to(card.dtype).eval().requires_grad_(False)
         core.steps_quickly = False
-        with torch.no_grad():
+        with torch.no_grad(), without(*NEWER):
             for rows in (1,) if card.tiny else (1, 8):
                 _prefill(card, book, name, core, rows)
             for length in lengths:
@@ -103,10 +107,14 @@ def _decode(card: Card, book: Book, name: str, core: Any, rows: int, length: int
     def run() -> None:
         core(ids, cache=cache, last_only=True)
 
+    book.timed(what, lambda: card.time(run, warm=3, most=30), form="eager", **decode_needs(core, rows, length))
+
+
+def decode_needs(core: Any, rows: int, length: int) -> dict[str, Any]:
+    """What a token of each sequence must move and do, and where its row belongs."""
     read, scored = _seen(core.config, length)
     part = core.config.attention
     weights = 2.0 * formulas.active(core)
     moved = weights + rows * (2.0 * read * part.entry + 2.0 * scored * part.index_size)
-    book.timed(what, lambda: card.time(run, warm=3, most=30), per=(rows, "tokens"), bytes=moved,
-               flops=rows * formulas.core(core, reads=read, scored=scored), group="decode", form="eager",
-               length=length, queries=rows)  # fmt: skip
+    return {"per": (rows, "tokens"), "bytes": moved, "flops": rows * formulas.core(core, reads=read, scored=scored),
+            "group": "decode", "length": length, "queries": rows}  # fmt: skip

@@ -14,6 +14,7 @@ from dsv4.core.config import AttentionConfig, CoreConfig
 from dsv4.core.frame import Frame, Turn
 from dsv4.core.indexer import Indexer
 from dsv4.core.reading import EntryAttention
+from dsv4.core.static import StaticCache, read_static
 from dsv4.ops import attend as ops
 from dsv4.ops.fp8 import on_grid
 from dsv4.ops.linear import Linear, linear
@@ -60,6 +61,8 @@ class SharedAttention(EntryAttention):
     def _read(
         self, x_BTW: Tensor, latent_BTR: Tensor, q_BTHD: Tensor, new_BTD: Tensor, frame: Frame
     ) -> tuple[Tensor, Tensor | None]:
+        if isinstance(frame.cache, StaticCache):
+            return read_static(self, x_BTW, latent_BTR, q_BTHD, new_BTD, frame), None
         if self.indexer is not None and (frame.sparse or frame.cache is not None or frame.index_loss):
             return self._indexed(x_BTW, latent_BTR, q_BTHD, new_BTD, frame)
         if frame.flex:

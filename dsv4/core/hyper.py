@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dsv4.core.config import CoreConfig
+from dsv4.ops import lanes_triton
 from dsv4.ops import sinkhorn as ops
 from dsv4.ops.linear import linear
 from dsv4.ops.numbers import wide
@@ -39,6 +40,9 @@ class HyperLanes(nn.Module):
 
     def read(self, x_BTNW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What the site works on [B, T, W], and the `post` [B, T, N] and `comb` [B, T, N, N] for `write`."""
+        if not self.free and lanes_triton.applies(x_BTNW, self.lanes):
+            kept = {"iterations": self.iterations, "eps": self.eps, "norm_eps": self.norm_eps}
+            return lanes_triton.read(x_BTNW, self.fn, self.scale, self.base, **kept)
         pre_BTN, post_BTN, comb_BTNN = self.mix(x_BTNW)
         return collapse(x_BTNW, pre_BTN), post_BTN, comb_BTNN
 
@@ -60,6 +64,8 @@ class HyperLanes(nn.Module):
 
     def write(self, x_BTNW: Tensor, y_BTW: Tensor, post_BTN: Tensor, comb_BTNN: Tensor) -> Tensor:
         """Lane k becomes post_k · y + Σ_j comb[j, k] · x_j."""
+        if not self.free and lanes_triton.applies(x_BTNW, self.lanes):
+            return lanes_triton.write(x_BTNW, y_BTW, post_BTN, comb_BTNN)
         new_BTNW = post_BTN[..., None] * y_BTW[:, :, None]
         for lane in range(self.lanes):
             new_BTNW = new_BTNW + comb_BTNN[:, :, lane, :, None] * x_BTNW[:, :, lane, None]

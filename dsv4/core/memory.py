@@ -9,6 +9,7 @@ token reads is known from ids alone, so rows that lie elsewhere are fetched whil
 from __future__ import annotations
 
 import mmap
+import os
 import time
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,7 @@ HOMES = ("device", "host", "mapped")
 ROWS = ("plain", "fp8")
 TILE = 32  # numbers of a row that share a scale
 PACK_ROWS = 65_536  # at a time
+FEW = 0 if os.environ.get("DSV4_ENGRAM_THREAD") == "1" else 2048  # rows that the host fetches without the thread
 TOGETHER, HELPERS = 64, 8  # rows of a file that one thread reads, and threads for more
 
 
@@ -95,6 +97,10 @@ class MemoryTable(nn.Module):
             return _reader().submit(self._read, rows_BTR)
         # Copied to the host here, where the ids are at hand, so that the thread waits for nothing on the device.
         device = rows_BTR.device
+        if device.type == "cuda" and rows_BTR.numel() <= FEW:
+            coming: Future[Tensor] = Future()
+            coming.set_result(self._at_once(rows_BTR))
+            return coming
         reads = torch.cuda.current_stream(device) if device.type == "cuda" else None
         return _reader().submit(self._send, rows_BTR.to(self.weight.device), device, reads)
 
@@ -112,6 +118,15 @@ class MemoryTable(nn.Module):
             parts = rows_BTR.flatten().chunk(HELPERS)
             list(_helpers().map(lambda rows_R: F.embedding(rows_R, self.weight[:, :1]), parts))
         return self(rows_BTR)
+
+    @torch.no_grad()
+    def _at_once(self, rows_BTR: Tensor) -> Tensor:
+        """A few rows, as in decoding: a thread would keep the host from launching for longer than they take to find."""
+        device, rows_R = rows_BTR.device, rows_BTR.flatten().to(self.weight.device)
+        shape, kind = (rows_R.shape[0], self.weight.shape[1]), self.weight.dtype
+        found_RY = torch.empty(shape, dtype=kind, pin_memory=device.type == "cuda")
+        torch.index_select(self.weight.detach(), 0, rows_R, out=found_RY)
+        return self._opened(found_RY.to(device, non_blocking=True)).view(*rows_BTR.shape, -1)
 
     @torch.no_grad()
     def _send(self, rows_BTR: Tensor, device: torch.device, reads: torch.cuda.Stream | None) -> Tensor:

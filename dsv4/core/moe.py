@@ -8,11 +8,14 @@ root of softplus, no groups; first layers choose by token id; gated units with a
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dsv4.core.config import CoreConfig
+from dsv4.ops import routed
 from dsv4.ops.linear import Linear, linear
 from dsv4.ops.numbers import wide
 
@@ -178,6 +181,9 @@ class Experts(nn.Module):
         """Only chosen experts compute, each for its own tokens."""
         gate, up = self.shared_in(x_BTW).chunk(2, -1)
         out_NW = self.shared_out(gated(gate, up, self.limit)).flatten(0, 1)
+        form = routed.form_of(out_NW, self.experts_in)
+        if form != "loop":
+            return (out_NW + self._sorted(form, x_BTW, weights_BTE, chosen_BTE)).view_as(x_BTW)
         if out_NW.shape[0] == 1 and not torch.is_grad_enabled():
             return self._one(x_BTW, weights_BTE, chosen_BTE, out_NW.view_as(x_BTW))
         x_NW, weights_NE, chosen_NE = x_BTW.flatten(0, 1), weights_BTE.flatten(0, 1), chosen_BTE.flatten(0, 1)
@@ -187,6 +193,13 @@ class Experts(nn.Module):
             part = F.linear(gated(gate, up, self.limit), self.experts_out[expert])
             out_NW = out_NW.index_add(0, rows, part * weights_NE[rows, expert, None].to(part.dtype))
         return out_NW.view_as(x_BTW)
+
+    def _sorted(self, form: str, x_BTW: Tensor, weights_BTE: Tensor, chosen_BTE: Tensor) -> Tensor:
+        """What the chosen experts give [N, W], sorted on the device."""
+        places = routed.chosen_places(weights_BTE.flatten(0, 1), chosen_BTE.flatten(0, 1), self.router.chosen)
+        given = (x_BTW.flatten(0, 1), self.experts_in, self.experts_out, *places)
+        unit = partial(gated, limit=self.limit)
+        return routed.few(*given, unit, self.limit) if form == "few" else routed.grouped(*given, unit)
 
     def _one(self, x_11W: Tensor, weights_11E: Tensor, chosen_11E: Tensor, out_11W: Tensor) -> Tensor:
         """The same for a single token, whose experts need no sorting."""

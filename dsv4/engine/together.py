@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dsv4.engine.generate import Prompt
+from dsv4.engine.replay import steps_of
 from dsv4.engine.sample import sample
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
     from dsv4.core.model import LanguageCore
     from dsv4.engine.constraint import Constraint
+    from dsv4.engine.replay import Replays
 
 SHRINK_AT = 0.75  # share of rows still going at which the finished ones are let go of
 
@@ -39,28 +41,35 @@ class Row:
         self.done = False
 
 
-def generate_together(core: LanguageCore, rows: Sequence[Row], *, stop: frozenset[int]) -> list[list[int]]:
-    """The new token ids of every row. Raises ValueError when prompts have several lengths, or no token is allowed."""
+def generate_together(
+    core: LanguageCore, rows: Sequence[Row], *, stop: frozenset[int], replays: Replays | None = None
+) -> list[list[int]]:
+    """The new token ids of every row. Raises ValueError when prompts have several lengths, or no token is allowed.
+
+    With `replays` steps are theirs, and rows that are done stay in the pass.
+    """
     import torch
 
     lengths = {row.prompt.token_ids_BT.shape[1] for row in rows}
     if len(lengths) != 1:
         raise ValueError(f"prompts that share a pass must have one length, got {sorted(lengths)}")
-    cache = core.new_cache(len(rows), lengths.pop() + max(row.max_tokens for row in rows))
-    with torch.inference_mode():
-        output = core(cache=cache, last_only=True, **_joined(core, [row.prompt for row in rows]))
+    given = _joined(core, [row.prompt for row in rows])
+    capacity = lengths.pop() + max(row.max_tokens for row in rows)
+    device = rows[0].prompt.token_ids_BT.device
+    with torch.inference_mode(), steps_of(core, len(rows), capacity, replays, device) as steps:
+        logits_BTV = core(cache=steps.cache, last_only=True, **given).logits_BTV
         held = list(rows)
+        steps.begin()
         while True:
-            _choose(held, output.logits_BTV[:, -1].float(), stop)
+            _choose(held, logits_BTV[:, -1].float(), stop)
             going = [place for place, row in enumerate(held) if not row.done]
             if not going:
                 return [row.written for row in rows]
-            if len(going) <= SHRINK_AT * len(held):
-                keep_rows(cache, going)
+            if replays is None and len(going) <= SHRINK_AT * len(held):
+                keep_rows(steps.cache, going)
                 held = [held[place] for place in going]
             # A row that is done reads its last token again; nobody looks at what follows.
-            last = torch.tensor([[row.written[-1] if row.written else 0] for row in held])
-            output = core(last.to(output.logits_BTV.device), cache=cache, last_only=True)
+            logits_BTV = steps.step(torch.tensor([[row.written[-1] if row.written else 0] for row in held]))
 
 
 def keep_rows(cache: Any, rows: Sequence[int]) -> None:

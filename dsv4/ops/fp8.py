@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dsv4.ops import native
+from dsv4.ops import native, rows_triton
+from dsv4.ops.select import gather_rows
 
 LARGEST = 448.0
 PIECE = 2**18  # numbers that are opened at a time
@@ -108,10 +109,14 @@ class RowFormat:
 
     def pack(self, rows_BSD: Tensor) -> Tensor:
         """uint8 [B, S, Y]."""
+        if rows_triton.applies(rows_BSD, self._layout, rows_BSD.dtype):
+            return rows_triton.pack(rows_BSD, self._layout)
         lead = rows_BSD.shape[:-1]
         plain = F.pad(rows_BSD[..., : self.plain].float(), (0, self.tiles * self.tile - self.plain))
         tiled = plain.unflatten(-1, (self.tiles, self.tile))
-        exponents = torch.ceil(torch.log2((tiled.abs().amax(-1) / LARGEST).clamp_min(self.least)))
+        # The least power of two by which 448 is not below the largest number: 448 is 0.875 of 2 to the ninth.
+        part, exponent = torch.frexp(tiled.abs().amax(-1).clamp_min(self.least * LARGEST))
+        exponents = (exponent - 9 + (part > 0.875).to(exponent.dtype)).float()
         codes = (tiled * torch.exp2(-exponents)[..., None]).to(torch.float8_e4m3fn).view(torch.uint8)
         turned = rows_BSD[..., self.plain :].to(torch.bfloat16).contiguous().view(torch.uint8)
         if self.wide_scales:
@@ -141,6 +146,8 @@ class RowFormat:
 
     def unpack(self, packed_BSY: Tensor, dtype: torch.dtype) -> Tensor:
         """Rows [B, S, D] in `dtype`."""
+        if rows_triton.applies(packed_BSY, self._layout, dtype):
+            return rows_triton.unpack(packed_BSY, self._layout, dtype)
         turned_at = self.plain + 2 * self.rotated
         turned = packed_BSY[..., self.plain : turned_at].contiguous().view(torch.bfloat16).to(dtype)
         scale_bytes = packed_BSY[..., turned_at : turned_at + self.tiles * (4 if self.wide_scales else 1)].contiguous()
@@ -150,3 +157,14 @@ class RowFormat:
             scales = torch.exp2(scale_bytes.float() - 127)
         spread = scales.to(dtype).repeat_interleave(self.tile, -1)[..., : self.plain]
         return torch.cat((read_e4m3(packed_BSY[..., : self.plain].contiguous(), dtype) * spread, turned), -1)
+
+    def gather(self, packed_BSY: Tensor, places_BQK: Tensor, dtype: torch.dtype) -> Tensor:
+        """Rows [B, Q, K, D] at these places in `dtype`; only these are opened."""
+        if rows_triton.applies(packed_BSY, self._layout, dtype):
+            return rows_triton.gather(packed_BSY, places_BQK, self._layout, dtype)
+        return self.unpack(gather_rows(packed_BSY, places_BQK), dtype)
+
+    @property
+    def _layout(self) -> rows_triton.Layout:
+        scale = 4 if self.wide_scales else 1
+        return rows_triton.Layout(self.plain, self.rotated, self.tile, scale, self.bytes, self.least)

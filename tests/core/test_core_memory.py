@@ -175,3 +175,12 @@ def _frame(core: LanguageCore, length: int):  # noqa: ANN202
         sparse=False,
         index_loss=None,
     )
+
+
+@pytest.mark.parametrize("form", ["plain", "fp8"])
+def test_a_few_rows_are_fetched_without_the_thread(form):
+    table = MemoryTable(50, 32).requires_grad_(False)
+    if form == "fp8":
+        table.pack()
+    rows = torch.randint(0, 50, (2, 3, 4))
+    assert torch.equal(table._at_once(rows), table(rows))
