@@ -209,6 +209,7 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
 def _add_research(commands: argparse._SubParsersAction) -> None:
     train = _command(commands, "train", "train a model").add_subparsers(metavar="what", title="what to train")
     _add_train_own(train)
+    _add_distill(train)
     nano = _command(train, "nano", "nano, from nothing", "nano:train")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
     nano.add_argument("--out", required=True, metavar="DIR", help="folder of the run; an interrupted one goes on")
@@ -293,6 +294,19 @@ def _add_train_own(verbs: argparse._SubParsersAction) -> None:
         own.add_argument("--rows", type=int, help="rows of a batch (default: what suits a CPU)")
         own.add_argument("--seed", type=int, default=0)
         own.add_argument("--device", help="cpu (default), cuda, ...")
+
+
+def _add_distill(verbs: argparse._SubParsersAction) -> None:
+    distill = _command(verbs, "distill", "a finished model's picture head, to need fewer steps", "nano:distill")
+    distill.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
+    distill.add_argument("--out", required=True, metavar="DIR", help="a new folder for the new model")
+    distill.add_argument("--model", default="nano", help="a name or a folder to begin with (default nano)")
+    length = distill.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help="minutes of learning (default 10)")
+    length.add_argument("--steps", type=int, help="steps instead of minutes")
+    distill.add_argument("--rows", type=int, default=8, help="pictures of a batch (default 8)")
+    distill.add_argument("--clips", type=float, default=0.2, help="share of batches that are clips (default 0.2)")
+    distill.add_argument("--seed", type=int, default=0)
 
 
 def _add_core(commands: argparse._SubParsersAction) -> None:
