@@ -212,6 +212,26 @@ def test_pictures_are_pasted_and_dropped(address, visit, scene):
     one.answer("[a picture of 96 x 64] [a picture of 96 x 64] What are they?").wait_for()
 
 
+def test_a_picture_is_described_and_redrawn(address, visit, scene):
+    one = visit(address)
+    one.tab("Create")
+    one.tab("SVG")
+    page = one.page
+    page.get_by_role("button", name="From a picture").click()
+    page.get_by_role("button", name="Redraw as SVG").click()
+    page.locator("#svg-line .bad", has_text="there is no picture yet").wait_for()
+    page.locator("#redraw-picture input[type=file]").set_input_files(str(scene))
+    page.locator("#redraw-picture img").wait_for()
+    page.get_by_role("button", name="Describe", exact=True).click()
+    page.locator("#svg-line", has_text="Seen: [a picture of 96 x 64] What is in this picture?").wait_for()
+    page.wait_for_function(
+        "[...document.querySelectorAll('textarea')].some(a => a.offsetParent && a.value.startsWith('[a picture of'))"
+    )
+    page.get_by_role("button", name="Redraw as SVG").click()
+    page.locator("#svg-result img.svg[alt='a picture of 96 x 64']").wait_for()
+    page.locator("#code", has_text="circle").wait_for()
+
+
 def test_a_zip_of_a_repository_is_asked_about(address, visit, tmp_path):
     shop, broken = tmp_path / "shop.zip", tmp_path / "broken.zip"
     with zipfile.ZipFile(shop, "w") as archive:
