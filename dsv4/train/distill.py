@@ -142,7 +142,7 @@ def _requests(
 
 
 def main(args: argparse.Namespace) -> int:
-    """`dsv4 train distill`: teach the head of `args.model` few steps and write the new model. Returns the exit status."""
+    """`dsv4 train distill`: teach the head of `args.model` few steps; returns the exit status."""
     from dsv4.studio import Studio
 
     out = Path(args.out)

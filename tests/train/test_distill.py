@@ -70,7 +70,8 @@ def test_the_verb_writes_a_model_that_loads_and_refuses_what_it_cannot_do(tmp_pa
     assert "--guidance 1" in capsys.readouterr().out
     before, after = (Model.load(tmp_path / name) for name in ("tiny", "new"))
     assert after.about["stages"] == ["distill"] and after.about["name"] == "tiny"
-    changed = [not torch.equal(one, two) for one, two in zip(before.head.parameters(), after.head.parameters())]
+    heads = (before.head.parameters(), after.head.parameters())
+    changed = [not torch.equal(one, two) for one, two in zip(*heads, strict=True)]
     assert any(changed)
     assert main([*ask, "--out", str(tmp_path / "new")]) == 2
     assert "holds something already" in capsys.readouterr().err
