@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from dsv4 import __version__
 from dsv4.errors import InputError, unknown
+from dsv4.limits import UNGUIDED_STEPS
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 EXAMPLES = """examples:
@@ -398,7 +399,8 @@ def _common(parser: Parser, *, output: str, required: bool = False, optional: bo
 
 def _steps(parser: Parser) -> None:
     parser.add_argument("--steps", type=int, default=8, help="more are slower and finer (default 8)")
-    parser.add_argument("--guidance", type=float, default=2.0, help="how strictly the words count (default 2)")
+    usual = f"how strictly the words count (default 2, or 1 for up to {UNGUIDED_STEPS} steps)"
+    parser.add_argument("--guidance", type=float, help=usual)
 
 
 def _provenance(parser: Parser) -> None:

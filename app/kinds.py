@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 DEFAULTS: dict[str, dict[str, Any]] = {
     "chat": {"mode": "tiny", "seed": 0, "temperature": 0.0, "max_tokens": 160},
     "svg": {"seed": 0, "temperature": 0.0, "max_tokens": 1200, "candidates": 1},
-    "image": {"seed": 0, "size": 128, "steps": 8, "guidance": 2.0},
-    "video": {"seconds": 2.0, "seed": 0, "steps": 8, "guidance": 2.0},
+    "image": {"seed": 0, "size": 128, "steps": 8, "guidance": None},
+    "video": {"seconds": 2.0, "seed": 0, "steps": 8, "guidance": None},
     "read": readings.DEFAULTS,
 }
 # What a kind may begin with: names of settings that are asset ids.
@@ -67,6 +67,8 @@ def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
     redrawn = kind == "svg" and params.get("picture") and isinstance(said, str) and not said.strip()
     prompt = "" if redrawn else limits.check_prompt(said)
     settings = {name: params.get(name, value) for name, value in DEFAULTS[kind].items()}
+    if "guidance" in settings:
+        settings["guidance"] = limits.guidance_for(settings["steps"], settings["guidance"])
     limits.check_numbers(**{name: value for name, value in settings.items() if name in limits.RANGES})
     checked: dict[str, Any] = {"prompt": prompt, **settings}
     if kind == "chat":

@@ -12,7 +12,7 @@ import gradio as gr
 
 from dsv4 import forecast
 from dsv4.errors import InputError
-from dsv4.limits import CLIP_FPS, CLIP_SIZE, PAINTED_SIZES, RANGES, SIDES, clip_frames, painted_size
+from dsv4.limits import CLIP_FPS, CLIP_SIZE, PAINTED_SIZES, RANGES, SIDES, clip_frames, guidance_for, painted_size
 
 from ..house import House
 from ..intake import take_in
@@ -148,6 +148,7 @@ def _settings(kind: str) -> tuple[dict[str, Any], gr.Button]:
         found["guidance"] = gr.Slider(
             RANGES["guidance"].low, 6, 2, step=0.25, label="Guidance", info="how closely to obey"
         )
+        found["steps"].input(lambda steps: guidance_for(int(steps)), found["steps"], found["guidance"], **QUIET)
         if kind == "video":
             found["first_frame"] = gr.Image(
                 label="Begin with a picture", type="filepath", sources=["upload", "clipboard"], height=180
