@@ -210,7 +210,6 @@ def _add_batch(commands: argparse._SubParsersAction) -> None:
 def _add_research(commands: argparse._SubParsersAction) -> None:
     train = _command(commands, "train", "train a model").add_subparsers(metavar="what", title="what to train")
     _add_train_own(train)
-    _add_distill(train)
     nano = _command(train, "nano", "nano, from nothing", "nano:train")
     nano.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
     nano.add_argument("--out", required=True, metavar="DIR", help="folder of the run; an interrupted one goes on")
@@ -295,6 +294,7 @@ def _add_train_own(verbs: argparse._SubParsersAction) -> None:
         own.add_argument("--rows", type=int, help="rows of a batch (default: what suits a CPU)")
         own.add_argument("--seed", type=int, default=0)
         own.add_argument("--device", help="cpu (default), cuda, ...")
+    _add_distill(verbs)
 
 
 def _add_distill(verbs: argparse._SubParsersAction) -> None:
