@@ -15,6 +15,7 @@ from typing import NoReturn
 
 from dsv4 import __version__
 from dsv4.errors import InputError, unknown
+from dsv4.limits import UNGUIDED_STEPS
 
 WRONG_INPUT, INTERRUPTED = 2, 130
 EXAMPLES = """examples:
@@ -299,6 +300,20 @@ def _add_train_own(verbs: argparse._SubParsersAction) -> None:
         own.add_argument("--rows", type=int, help="rows of a batch (default: what suits a CPU)")
         own.add_argument("--seed", type=int, default=0)
         own.add_argument("--device", help="cpu (default), cuda, ...")
+    _add_distill(verbs)
+
+
+def _add_distill(verbs: argparse._SubParsersAction) -> None:
+    distill = _command(verbs, "distill", "a finished model's picture head, to need fewer steps", "nano:distill")
+    distill.add_argument("--data", required=True, metavar="DIR", help="folder made by `dsv4 data build`")
+    distill.add_argument("--out", required=True, metavar="DIR", help="a new folder for the new model")
+    distill.add_argument("--model", default="nano", help="a name or a folder to begin with (default nano)")
+    length = distill.add_mutually_exclusive_group()
+    length.add_argument("--minutes", type=float, help="minutes of learning (default 10)")
+    length.add_argument("--steps", type=int, help="steps instead of minutes")
+    distill.add_argument("--rows", type=int, default=8, help="pictures of a batch (default 8)")
+    distill.add_argument("--clips", type=float, default=0.2, help="share of batches that are clips (default 0.2)")
+    distill.add_argument("--seed", type=int, default=0)
 
 
 def _add_core(commands: argparse._SubParsersAction) -> None:
@@ -390,7 +405,8 @@ def _common(parser: Parser, *, output: str, required: bool = False, optional: bo
 
 def _steps(parser: Parser) -> None:
     parser.add_argument("--steps", type=int, default=8, help="more are slower and finer (default 8)")
-    parser.add_argument("--guidance", type=float, default=2.0, help="how strictly the words count (default 2)")
+    usual = f"how strictly the words count (default 2, or 1 for up to {UNGUIDED_STEPS} steps)"
+    parser.add_argument("--guidance", type=float, help=usual)
 
 
 def _provenance(parser: Parser) -> None:

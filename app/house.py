@@ -215,7 +215,8 @@ class House:
 
     def _keep(self, job: Job, path: Path, made_by: Any) -> Asset:
         purpose = READ if job.kind == "read" else MADE
-        name = file_name(job.params["prompt"], path.suffix)
+        seen = made_by.get("prompt", "") if isinstance(made_by, dict) else ""  # a picture may be redrawn without words
+        name = file_name(job.params["prompt"] or str(seen), path.suffix)
         return self.media.keep(
             path, owner=job.owner, name=name, suffix=path.suffix, purpose=purpose, made_by=made_by, job=job.id
         )

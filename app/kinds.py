@@ -18,11 +18,11 @@ from dsv4 import limits
 from dsv4._parts import part
 from dsv4.errors import InputError, unknown
 from dsv4.finish import check_candidates
-from dsv4.messages import Message, video
+from dsv4.messages import PICTURE_SUFFIXES, Message, video
 from dsv4.results import Progress, Svg
 
 from . import presets, readings
-from .looking import Looker
+from .looking import Looker, look_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,32 +30,45 @@ if TYPE_CHECKING:
 DEFAULTS: dict[str, dict[str, Any]] = {
     "chat": {"mode": "tiny", "seed": 0, "temperature": 0.0, "max_tokens": 160},
     "svg": {"seed": 0, "temperature": 0.0, "max_tokens": 1200, "candidates": 1},
-    "image": {"seed": 0, "size": 128, "steps": 8, "guidance": 2.0},
-    "video": {"seconds": 2.0, "seed": 0, "steps": 8, "guidance": 2.0},
+    "image": {"seed": 0, "size": 128, "steps": 8, "guidance": None},
+    "video": {"seconds": 2.0, "seed": 0, "steps": 8, "guidance": None},
     "read": readings.DEFAULTS,
 }
 # What a kind may begin with: names of settings that are asset ids.
-BEGUN_WITH: dict[str, tuple[str, ...]] = {"video": ("first_frame", "after"), "svg": ("edit",)}
+BEGUN_WITH: dict[str, tuple[str, ...]] = {"video": ("first_frame", "after"), "svg": ("edit", "picture")}
 FORMATS: dict[str, tuple[str, ...]] = {"svg": (".svg",), "image": (".png", ".webp"), "video": (".mp4",)}
 SHEET = 16  # frames of a running clip that its preview shows
 SPOKEN = ("chat", "read")  # kinds whose result is words
 MODES_FALLING = ("gundam-m", "gundam", "large", "base", "small", "tiny")  # by what a picture costs
 Tell = Callable[[Progress], None]
-TAKEN: dict[str, Callable[[str], Any]] = {"first_frame": dsv4.image, "after": video}
+
+
+def _picture(path: str) -> Any:
+    """A picture or a drawing, to be redrawn; raises InputError for a document or a clip."""
+    if Path(path).suffix not in PICTURE_SUFFIXES:
+        raise InputError("a drawing is made after a picture: take a PNG, JPEG, WebP or SVG file")
+    return look_at(path)
+
+
+TAKEN: dict[str, Callable[[str], Any]] = {"first_frame": dsv4.image, "after": video, "picture": _picture}
 
 
 def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """The whole settings of a job of `kind`; raises InputError for what the verb would refuse.
 
-    `shown` (chat, read) and `history` name files by asset id; `first_frame` and `after` (video) and `edit` (svg, the
-    drawing that the words change) are such ids.
+    `shown` (chat, read) and `history` name files by asset id; `first_frame` and `after` (video), `edit` (svg, the
+    drawing that the words change) and `picture` (svg, what is redrawn, with or without words) are such ids.
     """
     if kind not in DEFAULTS:
         raise unknown("kind of job", kind, DEFAULTS)
     if kind == "read":
         return readings.check(params)
-    prompt = limits.check_prompt(params.get("prompt"))
+    said = params.get("prompt")
+    redrawn = kind == "svg" and params.get("picture") and isinstance(said, str) and not said.strip()
+    prompt = "" if redrawn else limits.check_prompt(said)
     settings = {name: params.get(name, value) for name, value in DEFAULTS[kind].items()}
+    if "guidance" in settings:
+        settings["guidance"] = limits.guidance_for(settings["steps"], settings["guidance"])
     limits.check_numbers(**{name: value for name, value in settings.items() if name in limits.RANGES})
     checked: dict[str, Any] = {"prompt": prompt, **settings}
     if kind == "chat":
@@ -83,7 +96,7 @@ def begun_with(kind: str, given: str) -> str:
     """Which setting takes a file of kind `given` (svg, image, video, …) as what the job begins with; "" for none."""
     if kind == "video" and given:
         return "after" if given == "video" else "first_frame"
-    return "edit" if kind == "svg" and given == "svg" else ""
+    return {"svg": "edit", "image": "picture"}.get(given, "") if kind == "svg" else ""
 
 
 def files_of(params: Mapping[str, Any]) -> list[str]:

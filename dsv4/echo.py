@@ -117,14 +117,15 @@ class EchoStudio:
         seed: int = 0,
         size: int = 128,
         steps: int = 8,
-        guidance: float = 2.0,
+        guidance: float | None = None,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Picture:
         """A square on a ground, both coloured by the prompt and the seed."""
         text = limits.check_prompt(prompt)
         limits.check_size(size)
-        limits.check_numbers(seed=seed, steps=steps, guidance=guidance)
+        limits.check_numbers(seed=seed, steps=steps)
+        guidance = limits.guidance_for(steps, guidance)
         picture_HW3 = _square(size, _colour(text, seed), left=size // 4)
         _steps(steps, on_progress, cancelled, lambda _: picture_HW3)
         made_by = self._provenance("image", text, seed, size=size, steps=steps, guidance=guidance)
@@ -137,7 +138,7 @@ class EchoStudio:
         seconds: float = 2.0,
         seed: int = 0,
         steps: int = 8,
-        guidance: float = 2.0,
+        guidance: float | None = None,
         first_frame: Image | None = None,
         after: Video | None = None,
         on_progress: OnProgress = None,
@@ -147,7 +148,8 @@ class EchoStudio:
         import numpy as np
 
         text = limits.check_prompt(prompt)
-        limits.check_numbers(seconds=seconds, seed=seed, steps=steps, guidance=guidance)
+        limits.check_numbers(seconds=seconds, seed=seed, steps=steps)
+        guidance = limits.guidance_for(steps, guidance)
         limits.check_clip(seconds, first_frame, after)
         count, side = limits.clip_frames(seconds), limits.CLIP_SIZE
         colour = _colour(text, seed)

@@ -32,6 +32,7 @@ RANGES: dict[str, Range] = {
 SIDES = range(8, 257, 8)  # sides that a picture can have, in pixels
 SIZES = (64, 128, 192, 256)  # those that are offered where people choose from a list
 PAINTED_SIZES = (64, 128)  # sides that nano has learnt to paint at; other sizes are scaled from the next of them
+UNGUIDED_STEPS = 2  # up to so many steps, guidance does harm
 CLIP_SIZE = 64  # side of a clip in pixels
 CLIP_FPS = 8
 CLIP_FRAMES = 480  # of a clip that is gone on with, its continuation included
@@ -79,6 +80,15 @@ def check_numbers(**values: Any) -> None:
         proper = isinstance(value, kinds) and not isinstance(value, bool)
         if not proper or not allowed.low <= value <= allowed.high:  # NaN is in no range
             raise InputError(f"{name} must be {what}{allowed.unit}, got {_short(value)}")
+
+
+def guidance_for(steps: int, guidance: float | None = None) -> float:
+    """Guidance as given, checked; where None is, what serves best at so many steps (docs/hands.md): few go unguided."""
+    if guidance is None:
+        check_numbers(steps=steps)
+        return 1.0 if steps <= UNGUIDED_STEPS else 2.0
+    check_numbers(guidance=guidance)
+    return guidance
 
 
 def check_prompt(prompt: object) -> str:

@@ -155,7 +155,7 @@ class RemoteStudio:
         seed: int = 0,
         size: int = 128,
         steps: int = 8,
-        guidance: float = 2.0,
+        guidance: float | None = None,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Picture:
@@ -164,7 +164,8 @@ class RemoteStudio:
 
         text = limits.check_prompt(prompt)
         limits.check_size(size)
-        limits.check_numbers(seed=seed, steps=steps, guidance=guidance)
+        limits.check_numbers(seed=seed, steps=steps)
+        guidance = limits.guidance_for(steps, guidance)
         body = {"model": self.name, "prompt": text, "size": f"{size}x{size}", "n": 1, "response_format": "b64_json",
                 "seed": seed, "steps": steps, "guidance": guidance}  # fmt: skip
         pixels = _opened(self._item(self._checked(self._send("POST", "/images/generations", body))))
@@ -181,7 +182,7 @@ class RemoteStudio:
         seconds: float = 2.0,
         seed: int = 0,
         steps: int = 8,
-        guidance: float = 2.0,
+        guidance: float | None = None,
         first_frame: Image | None = None,
         after: Video | None = None,
         on_progress: OnProgress = None,
@@ -192,7 +193,8 @@ class RemoteStudio:
         `after` is gone on with from its last frame, which the server is shown, and joined here.
         """
         text = limits.check_prompt(prompt)
-        limits.check_numbers(seconds=seconds, seed=seed, steps=steps, guidance=guidance)
+        limits.check_numbers(seconds=seconds, seed=seed, steps=steps)
+        guidance = limits.guidance_for(steps, guidance)
         limits.check_clip(seconds, first_frame, after)
         body: dict[str, Any] = {"model": self.name, "prompt": text, "seconds": f"{seconds:g}", "seed": seed,
                                 "steps": steps, "guidance": guidance}  # fmt: skip

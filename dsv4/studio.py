@@ -176,13 +176,17 @@ class Studio:
         seed: int = 0,
         size: int = 128,
         steps: int = 8,
-        guidance: float = 2.0,
+        guidance: float | None = None,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Picture:
-        """Paint a picture of `size` pixels a side: at a size that is learnt, then scaled smoothly from there."""
+        """Paint a picture of `size` pixels a side: at a size that is learnt, then scaled smoothly from there.
+
+        guidance: how closely the words are obeyed; None takes what suits the number of steps.
+        """
         limits.check_size(size)
-        limits.check_numbers(seed=seed, steps=steps, guidance=guidance)
+        limits.check_numbers(seed=seed, steps=steps)
+        guidance = limits.guidance_for(steps, guidance)
         ids_BT = self.processor.image(prompt).token_ids_BT
         painted = limits.painted_size(size)
 
@@ -201,7 +205,7 @@ class Studio:
         seconds: float = 2.0,
         seed: int = 0,
         steps: int = 8,
-        guidance: float = 2.0,
+        guidance: float | None = None,
         first_frame: Image | None = None,
         after: Video | None = None,
         on_progress: OnProgress = None,
@@ -212,7 +216,8 @@ class Studio:
         `after` is a clip that is gone on with from its last frame, and stands in front of what is made; how fast it
         moved is not known to the model. Nano learnt two seconds; what is longer moves more slowly.
         """
-        limits.check_numbers(seconds=seconds, seed=seed, steps=steps, guidance=guidance)
+        limits.check_numbers(seconds=seconds, seed=seed, steps=steps)
+        guidance = limits.guidance_for(steps, guidance)
         limits.check_clip(seconds, first_frame, after)
         ids_BT = self.processor.video(prompt).token_ids_BT
         side, count = limits.CLIP_SIZE, limits.clip_frames(seconds)

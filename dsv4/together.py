@@ -28,7 +28,7 @@ CACHE_TOKENS = 65_536  # rows times length that one cache may hold; more rows go
 
 CHAT = {"pictures": (), "mode": "tiny", "history": (), "seed": 0, "temperature": 0.0, "max_tokens": 160}
 SVG = {"seed": 0, "temperature": 0.0, "max_tokens": 1200, "candidates": 1}
-IMAGE = {"seed": 0, "size": 128, "steps": 8, "guidance": 2.0}
+IMAGE = {"seed": 0, "size": 128, "steps": 8, "guidance": None}
 
 
 class Together:
@@ -114,7 +114,8 @@ class Together:
         for place, ask in enumerate(asks):
             try:
                 limits.check_size(ask["size"])
-                limits.check_numbers(seed=ask["seed"], steps=ask["steps"], guidance=ask["guidance"])
+                limits.check_numbers(seed=ask["seed"], steps=ask["steps"])
+                ask["guidance"] = limits.guidance_for(ask["steps"], ask["guidance"])
                 ids[place] = self.processor.image(ask["prompt"]).token_ids_BT
                 if self.model.head is None:
                     raise InputError("this model has no picture head, so it makes neither pictures nor clips")

@@ -40,7 +40,7 @@ BAD_NUMBERS = [
     ("temperature", math.nan),
     ("temperature", math.inf),
     ("temperature", 10**400),
-    ("guidance", None),
+    ("guidance", "2"),
     ("max_tokens", 0),
     ("seconds", 0),
     ("seconds", 1e308),

@@ -116,3 +116,16 @@ def test_time_grows_with_frames_steps_and_guidance():
 )
 def test_times_are_told_no_more_exactly_than_they_are(seconds, words):
     assert forecast.told(seconds) == f"about {words}"
+
+
+def test_few_steps_go_unguided_unless_guidance_is_given(nano):
+    assert [limits.guidance_for(steps) for steps in (1, 2, 3, 64)] == [1, 1, 2, 2]
+    assert limits.guidance_for(1, 3.5) == 3.5
+    for steps, guidance in ((0, None), (1, 0.5), (1, True)):
+        with pytest.raises(InputError, match="must be a"):
+            limits.guidance_for(steps, guidance)
+    for studio in (EchoStudio(), nano):
+        for steps, usual in ((1, 1), (3, 2)):
+            made = studio.image("a red circle", size=64, steps=steps)
+            assert made.provenance["settings"]["guidance"] == usual
+            assert np.array_equal(made.array, studio.image("a red circle", size=64, steps=steps, guidance=usual).array)

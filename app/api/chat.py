@@ -193,6 +193,23 @@ async def read_source(request: Request, source: str) -> bytes:
         raise ApiError(422, str(error), code="address_unreadable") from error
 
 
+async def shown_file(request: Request, given: str | dict[str, Any], param: str, name: str) -> str:
+    """The asset id of a file in field `param`: {file_id}, uploaded bytes, or an address; raises ApiError."""
+    if isinstance(given, dict) and isinstance(given.get("file_id"), str):
+        return own_asset(request, given["file_id"]).id
+    if isinstance(given, dict) and "bytes" in given:
+        content, name = given["bytes"], given["filename"]
+    else:
+        url = given if isinstance(given, str) else given.get("image_url")
+        if not isinstance(url, str):
+            raise ApiError(400, f"{param} is a file, a data: address or {{file_id}}", param=param)
+        content = await read_source(request, url)
+    try:
+        return take_in(house_of(request).media, content, owner=user_of(request), name=name, purpose="request").id
+    except Unreadable as error:
+        raise from_input(error, status=422) from error
+
+
 def cut(text: str, stop: tuple[str, ...]) -> tuple[str, bool]:
     """The text up to the first stop word, and whether there was one."""
     places = [place for word in stop if (place := text.find(word)) >= 0]

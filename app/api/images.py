@@ -17,6 +17,7 @@ from dsv4.limits import IMAGES_AT_ONCE, SIDES
 
 from ..jobs import ENDED, Job
 from .body import read_json
+from .chat import shown_file
 from .errors import ApiError, from_job
 from .kit import check_model, event_name, house_of, sse, stream, submit
 
@@ -33,11 +34,15 @@ EXAMPLE = {"model": "nano", "prompt": "a red heart", "size": "128x128", "output_
 
 @router.post("/v1/images/generations", openapi_extra={"example": EXAMPLE})
 async def create(request: Request) -> Response:
-    """Paint `n` pictures, or draw with `output_format: svg`; with `stream` and `partial_images` the steps are shown."""
+    """Paint `n` pictures, or draw with `output_format: svg`; with `stream` and `partial_images` the steps are shown.
+
+    A drawing can be made after a picture: `image` is a data: address or {file_id}, and `prompt` may then be left out.
+    """
     fields = await read_json(request)
     model = check_model(request, fields.take("model", str, None))
-    prompt = fields.take("prompt", str)
     form = fields.choice("output_format", FORMATS, "png")
+    redrawn = fields.take("image", (str, dict), None) if form == "svg" else None
+    prompt = fields.take("prompt", str, *([] if redrawn is None else [""]))
     count = fields.whole("n", 1, IMAGES_AT_ONCE, 1)
     row, asked = preset_of(request, model), fields.take("size", str, "auto")
     size = square(asked, SIDES, DEFAULT_SIZE) if row is None else asked
@@ -45,10 +50,12 @@ async def create(request: Request) -> Response:
     as_url = fields.choice("response_format", ("b64_json", "url"), "b64_json") == "url"
     if streamed and count > 1:
         raise ApiError(400, "a stream shows one picture; set n to 1", param="n")
-    fields.refuse("image", "pictures are made from words here")
+    fields.refuse("image", "pictures are made from words here; with output_format svg a picture is redrawn")
     params = {"prompt": prompt, **fields.settings(SVG_NUMBERS if form == "svg" else NUMBERS)}
     if form != "svg":
         params |= {"suffix": f".{form}", **({"size": size} if row is None else sides(asked))}
+    if redrawn is not None:
+        params["picture"] = await shown_file(request, redrawn, "image", "picture")
     params["model"] = model
     params["provenance"] = fields.take("provenance", bool, True)
     warnings = fields.warnings()

@@ -14,13 +14,12 @@ from starlette.datastructures import UploadFile
 
 from dsv4.limits import CLIP_FPS, CLIP_SIZE
 
-from ..intake import Unreadable, take_in
 from ..jobs import Job
 from .body import Fields, read_json
-from .chat import read_source
-from .errors import ApiError, from_input, from_job
+from .chat import shown_file
+from .errors import ApiError, from_job
 from .images import preset_of, sides, square
-from .kit import check_model, give, house_of, model_of, own_asset, own_job, submit, user_of
+from .kit import check_model, give, house_of, model_of, own_job, submit, user_of
 
 router = APIRouter(tags=["videos"])
 STATES = {"queued": "queued", "running": "in_progress", "done": "completed", "failed": "failed", "cancelled": "failed"}
@@ -63,7 +62,7 @@ async def create(request: Request) -> Response:
         params |= {"seconds": frames / CLIP_FPS, **({} if row is None else {"frames": frames})}
     reference = fields.take("input_reference", (str, dict), None)
     if reference is not None:
-        params["first_frame"] = await _reference(request, reference)
+        params["first_frame"] = await shown_file(request, reference, "input_reference", "first-frame")
     before = fields.take("after", str, None)
     if before is not None:
         params["after"] = _clip_of(request, before)
@@ -139,23 +138,6 @@ def _clip_of(request: Request, name: str) -> str:
     if not made:
         raise ApiError(400, f"the clip '{name}' is not there: {job.state}", param="after")
     return made[0].id
-
-
-async def _reference(request: Request, given: str | dict[str, Any]) -> str:
-    """The asset id of the first frame."""
-    if isinstance(given, dict) and isinstance(given.get("file_id"), str):
-        return own_asset(request, given["file_id"]).id
-    if isinstance(given, dict) and "bytes" in given:
-        data, name = given["bytes"], given["filename"]
-    else:
-        url = given if isinstance(given, str) else given.get("image_url")
-        if not isinstance(url, str):
-            raise ApiError(400, "input_reference is a file, a data: address or {file_id}", param="input_reference")
-        data, name = await read_source(request, url), "first-frame"
-    try:
-        return take_in(house_of(request).media, data, owner=user_of(request), name=name, purpose="request").id
-    except Unreadable as error:
-        raise from_input(error, status=422) from error
 
 
 def _number(value: Any, name: str) -> int | float:

@@ -158,7 +158,8 @@ def picture(args: argparse.Namespace) -> int:
     """Write a picture."""
     limits.check_prompt(args.prompt)
     limits.check_size(args.size)
-    limits.check_numbers(seed=args.seed, steps=args.steps, guidance=args.guidance)
+    limits.check_numbers(seed=args.seed, steps=args.steps)
+    args.guidance = limits.guidance_for(args.steps, args.guidance)
     check_output(args.output, "image")
     studio, started = _load(args), time.monotonic()
     side = limits.painted_size(args.size)
@@ -177,7 +178,8 @@ def picture(args: argparse.Namespace) -> int:
 def clip(args: argparse.Namespace) -> int:
     """Write a clip."""
     limits.check_prompt(args.prompt)
-    limits.check_numbers(seconds=args.seconds, seed=args.seed, steps=args.steps, guidance=args.guidance)
+    limits.check_numbers(seconds=args.seconds, seed=args.seed, steps=args.steps)
+    args.guidance = limits.guidance_for(args.steps, args.guidance)
     check_output(args.output, "video")
     first_frame = image(args.first_frame) if args.first_frame else None
     after = video(args.after) if args.after else None

@@ -30,6 +30,14 @@ def train_own(args: argparse.Namespace) -> int | None:
     return import_module("dsv4.train.own").main(args)
 
 
+def distill(args: argparse.Namespace) -> int | None:
+    """Teach a model's head to need fewer steps."""
+    _folder(args.data, "--data", "make it with `dsv4 data build`")
+    _above_zero(args, "minutes", "steps", "rows")
+    check_numbers(seed=args.seed)
+    return import_module("dsv4.train.distill").main(args)
+
+
 def evaluate(args: argparse.Namespace) -> int | None:
     """Print the score table."""
     _folder(args.data, "--data", "make it with `dsv4 data build`")

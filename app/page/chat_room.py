@@ -65,7 +65,7 @@ def chat_room(house: House, model: gr.Dropdown) -> ChatRoom:
             mode = gr.Radio(choices(()), value="tiny", label="How closely to look at pictures", elem_id="mode")
             cost = gr.HTML(cost_line((), "tiny"), elem_classes="cost", elem_id="cost")
     shown = [talk, talks, past, now, say, line, chosen, attached, editing]
-    count = [room.cost, [say, mode, attached], [mode, cost]]
+    count = [room.cost, [say, mode, attached, model], [mode, cost]]
     for event in (say.change, mode.input):
         event(*count, trigger_mode="always_last", **QUIET)
     follow = [room.follow, [talk], [past, now, talks, say, line]]
@@ -180,11 +180,13 @@ class _Room:
         self._stop(talk, request)
         return look.status("Stopping …")
 
-    def cost(self, said: dict[str, Any], mode: str, attached: Sequence[str], request: gr.Request) -> tuple[Any, str]:
+    def cost(
+        self, said: dict[str, Any], mode: str, attached: Sequence[str], model: str, request: gr.Request
+    ) -> tuple[Any, str]:
         """The mode picker with what the chosen pictures cost in each mode, and a sentence about the chosen one."""
         paths = list(said.get("files") or ()) if said else []
         paths += [str(self.house.media.get(name, owner_of(request)).path) for name in attached]
-        return gr.Radio(choices=choices(paths), value=mode), cost_line(paths, mode)
+        return gr.Radio(choices=choices(paths), value=mode), cost_line(paths, mode, model or self.house.keeper.name)
 
     def _page(self, request: gr.Request, talk: str, *, words: str = "", empty: bool = True) -> tuple[Any, ...]:
         owner = owner_of(request)

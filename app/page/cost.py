@@ -29,11 +29,15 @@ def choices(paths: Sequence[str]) -> list[tuple[str, str]]:
     return labels
 
 
-def cost_line(paths: Sequence[str], mode: str) -> str:
-    """One sentence: what these pictures cost in this mode."""
+def cost_line(paths: Sequence[str], mode: str, model: str = "") -> str:
+    """One sentence: what these pictures cost in this mode; of a repository, also what this model makes of it."""
     sizes = picture_sizes(paths)
     if paths and all(Path(path).suffix.lower() == ".zip" for path in paths):
-        return "A repository takes the room that the question leaves; what it asks for comes first, and in full."
+        taught = " Nano was not taught code: what it answers is of no use." if model == "nano" else ""
+        return (
+            "A repository takes the room that the question leaves; what it asks for comes first, and in full. "
+            f"Reading it takes a while.{taught}"
+        )
     if not sizes:
         lost = " None of the files can be read as a picture." if paths else ""
         return f"The cost of a picture in tokens is shown here before you send it.{lost}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from dsv4 import forecast
 from dsv4.errors import InputError
-from dsv4.limits import CLIP_FPS, CLIP_SIZE, PAINTED_SIZES, RANGES, SIDES, clip_frames, painted_size
+from dsv4.limits import CLIP_FPS, CLIP_SIZE, PAINTED_SIZES, RANGES, SIDES, clip_frames, guidance_for, painted_size
 
 from ..house import House
 from ..intake import take_in
@@ -19,6 +20,7 @@ from ..media import SHOWN, Asset
 from . import look
 from .kit import FOLLOW, QUIET, acts, chips, complain, lane_of, number, owner_of, watch, what, whole
 from .real_weights import real_weights
+from .redraw import redraw
 
 EXAMPLES = {
     "svg": ("red heart icon", "a tiger", "outline heart icon, lucide", "heart icon in a circle", "three heart icons"),
@@ -73,6 +75,7 @@ def _bench(house: House, kind: str, model: gr.Dropdown) -> Bench:
                 prompt = gr.Textbox(label="What should it be?", placeholder=EXAMPLES[kind][0], lines=2, max_lines=4)
                 chips(EXAMPLES[kind], prompt)
                 settings, dice = _settings(kind)
+                panel = gr.Column(visible=kind == "svg")
                 with gr.Row():
                     run = gr.Button(VERBS[kind], variant="primary", scale=3)
                     stop = gr.Button("Stop", variant="stop", visible=False, scale=1)
@@ -98,6 +101,8 @@ def _bench(house: House, kind: str, model: gr.Dropdown) -> Bench:
     if kind == "svg":
         changed = gr.on([change.click, wish.submit], worker.change, [job, wish, model], outputs, **QUIET)
         changed.then(*follow, **FOLLOW)
+        with panel:
+            redraw(house, prompt, settings["seed"], model, outputs, (follow, FOLLOW))
     stop.click(worker.stop, job, line, **QUIET)
     if kind != "svg":
         with tab:
@@ -143,6 +148,7 @@ def _settings(kind: str) -> tuple[dict[str, Any], gr.Button]:
         found["guidance"] = gr.Slider(
             RANGES["guidance"].low, 6, 2, step=0.25, label="Guidance", info="how closely to obey"
         )
+        found["steps"].input(lambda steps: guidance_for(int(steps)), found["steps"], found["guidance"], **QUIET)
         if kind == "video":
             found["first_frame"] = gr.Image(
                 label="Begin with a picture", type="filepath", sources=["upload", "clipboard"], height=180
@@ -278,7 +284,15 @@ class _Bench:
         if self.kind != "video":
             links.append(look.button("ask", "Ask about it", asset.id))
         seed = f'<span class="soft">seed {asset.made_by.get("seed")}</span>' if asset.made_by else ""
-        return f'{look.frame(look.media(asset))}<div class="under">{seed}{"".join(links)}</div>'
+        return f'{look.frame(look.media(asset))}<div class="under">{_seen(asset)}{seed}{"".join(links)}</div>'
+
+
+def _seen(asset: Asset) -> str:
+    """What the eyes saw in a picture that was redrawn, and how like it the drawing is."""
+    settings = (asset.made_by or {}).get("settings")
+    if not isinstance(settings, dict) or not settings.get("seen"):
+        return ""
+    return f'<span class="soft">seen: {escape(str(settings["seen"]))} likeness {settings.get("likeness")}</span>'
 
 
 def _grid(cells: list[str]) -> str:

@@ -16,7 +16,7 @@ from . import look
 
 WELCOME = (
     '<div class="welcome"><h2>Ask what a word means, or show a picture</h2>'
-    "<p>Drop, paste or pick a picture, a PDF or a short clip and ask about it. "
+    "<p>Drop, paste or pick a picture, a PDF, a short clip or a ZIP of a repository and ask about it. "
     "<code>/svg</code>, <code>/image</code> and <code>/video</code> make something right here.</p></div>"
 )
 STATES = {"cancelled": "Stopped.", "failed": ""}

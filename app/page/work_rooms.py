@@ -84,7 +84,7 @@ def _over(house: House, job: Job) -> str:
 
 
 def _name(job: Job) -> str:
-    prompt = " ".join(job.params["prompt"].split())
+    prompt = " ".join(job.params["prompt"].split()) or "a picture, redrawn"
     return f'<i class="kind">{job.kind}</i>{escape(prompt[:80])}{"…" if len(prompt) > 80 else ""}'
 
 

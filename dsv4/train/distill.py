@@ -32,6 +32,7 @@ from dsv4.train.rejoin import read
 
 RATES = Rates(matrices=1.5e-3, rest=2e-4, rows=0.0)
 CLIP_FRAMES = 16
+MINUTES = 10.0  # of learning, where nothing else is asked for
 AT_ONE = 0.4  # share of rows that begin with noise alone: the one step that all of a picture hangs on
 
 
@@ -140,29 +141,23 @@ def _requests(
         yield ids.long(), mask.bool(), kinds[kind]
 
 
-def main() -> int:
-    """`python -m dsv4.train.distill --model nano --data build/data --out DIR --minutes 10`."""
-    parser = argparse.ArgumentParser(prog="python -m dsv4.train.distill", description=main.__doc__)
-    parser.add_argument("--model", default="nano")
-    parser.add_argument("--data", required=True, type=Path, help="folder made by `dsv4 data build`")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the new model")
-    length = parser.add_mutually_exclusive_group(required=True)
-    length.add_argument("--minutes", type=float)
-    length.add_argument("--steps", type=int)
-    parser.add_argument("--rows", type=int, default=8, help="pictures of a batch")
-    parser.add_argument("--clips", type=float, default=Lessons().clips, help="share of batches that are clips")
-    args = parser.parse_args()
+def main(args: argparse.Namespace) -> int:
+    """`dsv4 train distill`: teach the head of `args.model` few steps; returns the exit status."""
     from dsv4.studio import Studio
 
+    out = Path(args.out)
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"--out: '{out}' holds something already; name a new folder")
+    if not (Path(args.data) / "tokenizer.json").is_file():
+        raise InputError(f"--data: no training data in '{args.data}'; make it with dsv4 data build")
+    if not 0 <= args.clips <= 1:
+        raise InputError(f"--clips is a share from 0 to 1, got {args.clips}")
     model = Studio.load(args.model).model
+    minutes = None if args.steps else args.minutes or MINUTES
     lessons = Lessons(clips=args.clips)
-    distil(model, args.data, minutes=args.minutes, steps=args.steps, rows=args.rows, lessons=lessons)
+    distil(model, Path(args.data), minutes=minutes, steps=args.steps, rows=args.rows, lessons=lessons, seed=args.seed)
     about = {name: model.about[name] for name in ("name", "size", "talks") if name in model.about}
     about |= {"stages": [*model.about.get("stages", []), "distill"], "policy": "nano"}
-    model.save(args.out, policy=nano_bits, about=about)
-    print(f"{args.out}: made for --guidance 1 and 1 to 4 --steps")
+    model.save(out, policy=nano_bits, about=about)
+    print(f"{out}: made for --guidance 1 and 1 to 4 --steps")
     return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -118,13 +118,15 @@ class OwnImageJob:
         width, device = max(map(len, ids)), self.world.device
         ids_BT = torch.tensor([row + [self.pad] * (width - len(row)) for row in ids], device=device)
         clean_B3HW = torch.cat([pictures.to(device) for pictures in shown])
+        own_B = torch.tensor([1] * len(asked[0]) + [0] * len(asked[1]), device=device)
         levels, count = part("generation").noise_levels, len(ids)
         return {
             "ids": ids_BT,
             "mask": ids_BT != self.pad,
             "clean": clean_B3HW[:, :, None],
             "sigma": levels("picture", count, generator=self.generator, device=device),
-            "drop": torch.rand(count, generator=self.generator, device=device) < DROP,
+            # What is painted without words must stay as it was: guidance leads away from it. So own rows keep theirs.
+            "drop": (torch.rand(count, generator=self.generator, device=device) < DROP) & (own_B == 0),
             "noise": torch.randn(clean_B3HW[:, :, None].shape, generator=self.generator, device=device),
         }
 

@@ -281,6 +281,28 @@ def test_one_seed_one_picture_and_several_have_several_seeds(client):
     assert client.get(link["data"][0]["url"]).headers["content-type"] == "image/webp"
 
 
+def test_a_picture_is_redrawn_as_svg(client):
+    ask = {"image": data_url(png()), "output_format": "svg"}
+    made = client.post(IMAGE, json=ask)
+    assert made.status_code == 200, made.text
+    drawing = base64.b64decode(made.json()["data"][0]["b64_json"]).decode()
+    assert "<title>a picture of 40 x 30</title>" in drawing  # what echo's eyes say of it
+    told = client.get(f"/v1/files/{made.json()['data'][0]['file_id']}").json()
+    assert told["filename"] == "a-picture-of-40-x-30.svg"
+    kept = client.post("/v1/files", files={"file": ("a.png", png(20, 20))}, data={"purpose": "vision"}).json()["id"]
+    words = client.post(IMAGE, json={**ask, "image": {"file_id": kept}, "prompt": "a red heart"})
+    assert "<title>a red heart</title>" in base64.b64decode(words.json()["data"][0]["b64_json"]).decode()
+    for wrong, status, say in (
+        ({"image": {"file_id": "file_0"}}, 404, "no file"),
+        ({"image": {"x": 1}}, 400, "image is a file, a data: address"),
+        ({"image": data_url(b"no picture")}, 422, "not a file that can be shown"),
+        ({"image": data_url(b"%PDF-1.4 ", "application/pdf")}, 400, "made after a picture"),
+        ({"output_format": "png"}, 400, "a picture is redrawn"),
+    ):
+        answer = client.post(IMAGE, json={"prompt": "x", **ask, **wrong})
+        assert answer.status_code == status and say in answer.json()["error"]["message"], answer.text
+
+
 def test_a_clip_is_watched_stopped_and_deleted(client):
     made = client.post(VIDEO, data={"prompt": "slow ball", "seconds": "1"}, files={"input_reference": ("a.png", png())})
     video = made.json()

@@ -158,7 +158,8 @@ def test_something_is_made_inside_a_conversation_and_can_be_talked_about(house, 
     job = over(house, house.say(house.talks.get(talk.id, "me"), "me", "/video on", shown=answer.shown, parent=head))
     assert job.state == "done" and job.params["after"] == answer.shown[0], job.error
     assert [begun_with("video", kind) for kind in ("image", "svg", "document", "")] == ["first_frame"] * 3 + [""]
-    assert begun_with("svg", "svg") == "edit" and begun_with("svg", "image") == begun_with("image", "image") == ""
+    assert [begun_with("svg", kind) for kind in ("svg", "image", "video")] == ["edit", "picture", ""]
+    assert begun_with("image", "image") == ""
 
 
 def test_a_new_server_goes_on_where_the_old_one_was_stopped(tmp_path, over):

@@ -135,6 +135,7 @@ def test_cost_is_told_for_every_mode(tmp_path: Path) -> None:
         assert labels[name].endswith(f" {2 * mode.num_tokens(1300, 900).sequence}")
     assert f"<b>{modes['base'].num_tokens(1300, 900).sequence} tokens</b>" in cost_line((str(path),), "base")
     assert "None of the files" in cost_line((str(words),), "base")
+    assert "not taught code" in cost_line(("r.zip",), "base", "nano") and "taught" not in cost_line(("r.zip",), "base")
 
 
 def test_pages_and_frames_are_counted_too(tmp_path, house, over):

@@ -6,6 +6,7 @@ The long walk through every room, with pictures of each, is `make browser`.
 from __future__ import annotations
 
 import base64
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,55 @@ def test_pictures_are_pasted_and_dropped(address, visit, scene):
     one.page.get_by_text("2 pictures (96 × 64, 96 × 64)").wait_for()
     one.say("What are they?")
     one.answer("[a picture of 96 x 64] [a picture of 96 x 64] What are they?").wait_for()
+
+
+def test_a_picture_is_described_and_redrawn(address, visit, scene):
+    one = visit(address)
+    one.tab("Create")
+    one.tab("SVG")
+    page = one.page
+    page.get_by_role("button", name="From a picture").click()
+    page.get_by_role("button", name="Redraw as SVG").click()
+    page.locator("#svg-line .bad", has_text="there is no picture yet").wait_for()
+    page.locator("#redraw-picture input[type=file]").set_input_files(str(scene))
+    page.locator("#redraw-picture img").wait_for()
+    page.get_by_role("button", name="Describe", exact=True).click()
+    page.locator("#svg-line", has_text="Seen: [a picture of 96 x 64] What is in this picture?").wait_for()
+    page.wait_for_function(
+        "[...document.querySelectorAll('textarea')].some(a => a.offsetParent && a.value.startsWith('[a picture of'))"
+    )
+    page.get_by_role("button", name="Redraw as SVG").click()
+    page.locator("#svg-result img.svg[alt='a picture of 96 x 64']").wait_for()
+    page.locator("#code", has_text="circle").wait_for()
+
+
+def test_a_zip_of_a_repository_is_asked_about(address, visit, tmp_path):
+    shop, broken = tmp_path / "shop.zip", tmp_path / "broken.zip"
+    with zipfile.ZipFile(shop, "w") as archive:
+        archive.writestr("shop-main/README.md", "# Shop")
+        archive.writestr("shop-main/shop/price.py", "def price():\n    return 3\n")
+    broken.write_bytes(shop.read_bytes()[:60])
+    one = visit(address)
+    panel = one.tab("Chat")
+    panel.get_by_role("button", name="New chat").click()
+    one.page.locator(".welcome", has_text="ZIP of a repository").wait_for()
+    one.page.wait_for_timeout(500)  # the box is emptied too
+    panel.locator("#say input[type=file]").set_input_files(str(shop))
+    panel.locator("#cost", has_text="A repository takes the room").wait_for()
+    one.say("where is the price made?")
+    one.answer("[a repository of 2 files] where is the price made?").wait_for()
+    with one.page.expect_download() as download:  # what was sent can be had back
+        panel.locator(".msg.user a.file", has_text="shop.zip").click()
+    assert Path(download.value.path()).read_bytes() == shop.read_bytes()
+    one.open()
+    one.answer("[a repository of 2 files] where is the price made?").wait_for()
+    said = panel.locator(".msg.user").count()
+    panel.locator("#say input[type=file]").set_input_files(str(broken))
+    one.page.wait_for_timeout(500)
+    one.say("and of this?")
+    panel.locator("#chat-line .bad", has_text="this is no zip that can be read").wait_for()
+    assert panel.locator(".msg.user").count() == said, "what was refused is in the conversation"
+    assert one.page.get_by_placeholder("Ask something, or").input_value() == "and of this?"
 
 
 def test_a_model_is_chosen_weights_are_told_of_and_a_plan_is_made(visit, tmp_path):

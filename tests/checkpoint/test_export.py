@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import torch
 import yaml
 from transformers import AutoModelForCausalLM
 
-from app.cli import main
+from app.cli import build_parser, main
+from dsv4.checkpoint.export import launch_lines
 from dsv4.checkpoint.pretrained import load_core
 from dsv4.core import presets
 from dsv4.core.config import CoreConfig, ExpertsConfig, LanesConfig, LatentConfig
@@ -76,8 +78,28 @@ def test_what_no_engine_knows_is_refused(tmp_path, capsys):
     assert "--run is needed" in capsys.readouterr().err
 
 
-def test_the_compose_file_is_read_and_its_studio_stays_on_this_machine():
-    given = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "compose.yaml").read_text())
-    studio = given["services"]["studio"]
+def test_the_compose_file_holds_together_and_its_studio_stays_on_this_machine():
+    folder = Path(__file__).parents[2] / "deploy"
+    given = yaml.safe_load((folder / "compose.yaml").read_text())
+    studio, engine = given["services"]["studio"], given["services"]["engine"]
     assert all(port.startswith("127.0.0.1:") for port in studio["ports"])
-    assert studio["environment"]["DSV4_MODEL"].endswith("/v1") and "DSV4_PASSWORD" in studio["environment"]
+    assert studio["environment"]["DSV4_MODEL"] == "http://engine:8000/v1" and "DSV4_PASSWORD" in studio["environment"]
+    for service in (studio, engine):  # what is used is declared: networks, volumes, services, files
+        assert set(service["networks"]) <= set(given["networks"])
+        kept = [volume.split(":")[0] for volume in service["volumes"] if not volume.startswith("${")]
+        assert set(kept) <= set(given["volumes"])
+    assert set(studio["depends_on"]) <= set(given["services"]) and "healthcheck" in engine
+    dockerfile = folder / studio["build"]["context"] / studio["build"]["dockerfile"]
+    assert dockerfile.is_file() and dockerfile.read_text().rstrip().endswith('ENTRYPOINT ["/venv/bin/dsv4"]')
+
+    command = [re.sub(r"\$\{\w+:-(.*)\}", r"\1", word) for word in studio["command"]]
+    args = build_parser().parse_args(command)  # the line that the container runs, by our own command line
+    assert args.action == "server:run" and args.host == "0.0.0.0" and args.home == "/home-of-studio"
+    assert studio["ports"][0].endswith(f":{args.port}") and f"studio:{args.home}" in studio["volumes"]
+
+
+def test_the_compose_file_starts_the_engine_with_the_flags_that_export_prints():
+    lines = " ".join(launch_lines("deepseek_v3", Path("lite-hf")))
+    compose = yaml.safe_load((Path(__file__).parents[2] / "deploy" / "compose.yaml").read_text())
+    flags = re.findall(r"--[a-z-]+", compose["services"]["engine"]["command"])
+    assert {flag for flag in flags if flag != "--model"} <= set(re.findall(r"--[a-z-]+", lines))

@@ -74,6 +74,17 @@ def test_speeds_are_inside_the_range_or_the_page_says_why_not(row):
         assert said and row.missed in said[0]
 
 
+def test_the_page_holds_what_the_plan_says():
+    lines = DOC.read_text().partition("## Against twelve published deployments")[2].splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")][2:]
+    assert len(table) == 12 and [cells[0] for cells in table[:10]] == [row.who for row in PUBLISHED]
+    for row, cells in zip(PUBLISHED, table, strict=False):
+        made = plan(row.model, tier=row.tier, hardware=row.hardware, context=row.context)
+        assert cells[2] == ("–" if row.gb is None else f"{row.gb:.1f}".removesuffix(".0")), row.who
+        assert cells[3] == f"{weights_gb(row):.1f}", row.who
+        assert cells[5].startswith(f"{made.speed.low:.0f}–{made.speed.high:.0f}" if row.rate else "–"), row.who
+
+
 def test_the_served_rate_of_sglang_is_inside_the_range_for_many_sequences():
     """SGLang PR 31363: V4-Flash in fp8 on H200, 8192 in and 1024 out, 1024 at once: 3,975 tokens/s for each GPU."""
     model, eight = sizes("deepseek-v4-flash"), machine("8xh200")

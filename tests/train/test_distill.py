@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import shutil
 
 import pytest
 import torch
 
+from app.cli import main
 from dsv4._parts import asset, part
 from dsv4.errors import InputError
 from dsv4.model import Model
+from dsv4.quant.policy import eight_bits
 from dsv4.tokenizer import Tokenizer
 from dsv4.train import distill
 
@@ -50,3 +53,26 @@ def test_what_cannot_be_distilled_is_said():
 def test_a_share_of_the_levels_is_pure_noise():
     levels = distill._levels(2000, torch.Generator().manual_seed(0))
     assert 0.35 < (levels == 1).float().mean() < 0.46 and levels.min() >= 0.05
+
+
+def test_the_verb_writes_a_model_that_loads_and_refuses_what_it_cannot_do(tmp_path, monkeypatch, capsys):
+    torch.manual_seed(0)
+    model = Model.fresh(Tokenizer.from_file(asset("nano") / "tokenizer.json"), size="micro")
+    model.save(tmp_path / "tiny", policy=eight_bits, about={"name": "tiny", "size": "micro"})
+    (tmp_path / "data").mkdir()
+    ask = ["train", "distill", "--data", str(tmp_path / "data"), "--model", str(tmp_path / "tiny"), "--steps", "2"]
+    assert main([*ask, "--out", str(tmp_path / "new")]) == 2
+    assert "no training data" in capsys.readouterr().err
+    shutil.copy(tmp_path / "tiny" / "tokenizer.json", tmp_path / "data")
+    ids_BT, mask_BT = torch.randint(20, 400, (2, 9)), torch.ones(2, 9, dtype=torch.bool)
+    monkeypatch.setattr(distill, "_requests", lambda *_: iter([(ids_BT, mask_BT, (1, 16, 16))] * 3))
+    assert main([*ask, "--out", str(tmp_path / "new")]) == 0
+    assert "--guidance 1" in capsys.readouterr().out
+    before, after = (Model.load(tmp_path / name) for name in ("tiny", "new"))
+    assert after.about["stages"] == ["distill"] and after.about["name"] == "tiny"
+    heads = (before.head.parameters(), after.head.parameters())
+    changed = [not torch.equal(one, two) for one, two in zip(*heads, strict=True)]
+    assert any(changed)
+    assert main([*ask, "--out", str(tmp_path / "new")]) == 2
+    assert "holds something already" in capsys.readouterr().err
+    assert main([*ask, "--clips", "2", "--out", str(tmp_path / "third")]) == 2
