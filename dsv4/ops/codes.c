@@ -20,5 +20,6 @@ void dsv4_open_e4m3(void *restrict out, const uint8_t *restrict codes, int64_t c
     else if (form == 1)
         for (int64_t one = 0; one < count; one++) ((uint16_t *)out)[one] = opened(codes[one], 4, 0x3c00);
     else
-        for (int64_t one = 0; one < count; one++) ((uint32_t *)out)[one] = (uint32_t)opened(codes[one], 4, 0x3c00) << 16;
+        for (int64_t one = 0; one < count; one++)
+            ((uint32_t *)out)[one] = (uint32_t)opened(codes[one], 4, 0x3c00) << 16;
 }

@@ -88,7 +88,8 @@ static inline __attribute__((always_inline)) void dots_of_pairs(Floats *sums, co
                 uint32_t two;
                 memcpy(&two, laid + ((at + w) * heads + h) * 2, 4);
 #ifdef __AVX512BF16__
-                sums[h] = (Floats)_mm512_dpbf16_ps((__m512)sums[h], (__m512bh)v[w], (__m512bh)_mm512_set1_epi32((int)two));
+                const __m512bh by = (__m512bh)_mm512_set1_epi32((int)two);
+                sums[h] = (Floats)_mm512_dpbf16_ps((__m512)sums[h], (__m512bh)v[w], by);
 #else
                 sums[h] += PART(v[w], 0, 16) * wide((uint16_t)two) + PART(v[w], 1, 16) * wide((uint16_t)(two >> 16));
 #endif
@@ -232,8 +233,8 @@ static inline __attribute__((always_inline)) void attend(float *out, const float
         }
 }
 
-/* out [heads, value] = softmax(q · rows · scale, and the sink) times the first `value` numbers of rows: of `count` rows
-   from the first on, or at `places`. Rows are float (bits 32) or bfloat16 (16), `stride` bytes apart, `width` numbers
+/* out [heads, value] = softmax(q · rows · scale, and the sink) times the first `value` numbers of rows: of `count`
+   rows from the first on, or at `places`. Rows are float (bits 32) or bfloat16 (16), `stride` bytes apart, `width` numbers
    wide. 0, or 1 where memory ran out. */
 int dsv4_attend(float *out, const float *q, const void *rows, int bits, int64_t stride, const int64_t *places,
                 int64_t count, int64_t heads, int64_t width, int64_t value, float scale, const float *sink) {
@@ -313,7 +314,8 @@ static uint32_t keep_best(Found *found, int64_t k, uint32_t *some) {
     int64_t skip = level - (k - above);
     found->held = 0;
     for (int64_t one = 0; one < n; one += WORDS) {
-        const __m512i orders = _mm512_loadu_si512(found->orders + one), places = _mm512_loadu_si512(found->places + one);
+        const __m512i orders = _mm512_loadu_si512(found->orders + one);
+        const __m512i places = _mm512_loadu_si512(found->places + one);
         const __mmask16 real = one + WORDS > n ? (__mmask16)((1u << (n - one)) - 1) : (__mmask16)0xffff;
         __mmask16 keep = _mm512_cmpge_epu32_mask(orders, border) & real;
         __mmask16 equal = _mm512_cmpeq_epi32_mask(orders, border) & real;
@@ -369,8 +371,9 @@ static void score_piece(float *scores, int64_t from, int64_t stop, int64_t count
 }
 
 /* Places [k] of the best of `count` keys by sum over heads of weight · ReLU(query · key), in order of place, of equal
-   scores the later; and the scores themselves [count] where `scores` is not NULL. Keys are float, bfloat16, or int8 codes
-   (bits 8) whose `scales` multiply the score; queries are rounded to the format of the keys, or put into eight bits too. count is at least k and below
+   scores the later; and the scores themselves [count] where `scores` is not NULL. Keys are float, bfloat16, or int8
+   codes (bits 8) whose `scales` multiply the score; queries are rounded to the format of the keys, or put into eight
+   bits too. count is at least k and below
    2^31. 0, or 1 where memory ran out. */
 int dsv4_choose(int64_t *places, float *scores, const float *q, const float *weights, const void *keys, int bits,
                 int64_t stride, const float *scales, int64_t count, int64_t heads, int64_t size, int64_t k) {

@@ -130,35 +130,42 @@ static void lay(float *laid, float *start, const float *x, int bits, int64_t k, 
 
 #ifdef __AVX512VNNI__
 /* Where the processor multiplies bytes, the vector is cut into three of them, which is 22 bits of the largest number of
-   its group: sums of products of integers are exact, and float takes over once a group. Every group is whole stretches.
-   `cut`: bytes of each part in the order of the codes, the parts k apart; `size`: what one is worth, group by group. */
-static inline __attribute__((always_inline)) void cut_up(int8_t *cut, float *size, float *start, const float *x, int bits, int64_t k, int64_t group) {
+   its group: sums of products of integers are exact, and float takes over once a group. A group is whole stretches, or
+   a stretch is whole groups. `cut`: bytes of each part in the order of the codes, the parts k apart; `size`: what one is
+   worth, and `start` where sums begin, for each word of a stretch. */
+static inline __attribute__((always_inline)) void cut_up(int8_t *cut, float *size, float *start, const float *x,
+                                                         int bits, int64_t k, int64_t group) {
+    const int64_t stretch = WORDS * 32 / bits, lanes = group < stretch ? group * bits / 32 : WORDS;
     for (int64_t g = 0; g < k / group; g++) {
         const float *from = x + g * group;
         float peak = 0;
         int64_t sum = 0;
-        Floats highest = {0};
+        Floats highest = {0}, odd = {0};
         for (int64_t c = 0; c < group; c += WORDS) {
             Floats now = *(const LooseFloats *)(from + c);
             highest = most(highest, most(now, -now));
+            odd += now * 0.0f; /* not a number where one is none, or without end */
         }
         for (int one = 0; one < WORDS; one++) peak = highest[one] > peak ? highest[one] : peak;
         const float by = peak > 0 ? 127.0f * 16384.0f / peak : 0.0f;
-        size[g] = peak / (127.0f * 16384.0f);
         for (int64_t c = 0; c < group; c += WORDS) {
             Floats all = *(const LooseFloats *)(from + c) * by;
             all = (all + 12582912.0f) - 12582912.0f; /* to the nearest integer, which is below 2^22 */
             Ints whole = __builtin_convertvector(all, Ints), high = (whole + 8192) >> 14, rest = whole - (high << 14);
             Ints middle = (rest + 64) >> 7, low = rest - (middle << 7);
             /* Codes of four bits: those in the lower halves of the bytes of sixteen words, then the upper ones. */
-            int8_t *out = cut + g * group + (bits == 8 ? c : c / 128 * 128 + c % 128 / 2);
+            const int64_t at = g * group + c;
+            int8_t *out = cut + (bits == 8 ? at : at / 128 * 128 + at % 128 / 2);
             for (int one = 0; one < WORDS; one++) {
                 const int64_t to = bits == 8 ? one : one % 2 * 64 + one / 2;
                 out[to] = (int8_t)high[one], out[k + to] = (int8_t)middle[one], out[2 * k + to] = (int8_t)low[one];
                 sum += whole[one];
             }
         }
-        start[g] = -(float)(1 << (bits - 1)) * size[g] * (float)sum / WORDS;
+        for (int64_t one = g * lanes; one < (g + 1) * lanes; one++) {
+            size[one] = peak / (127.0f * 16384.0f) + total(odd);
+            start[one] = -(float)(1 << (bits - 1)) * size[one] * (float)sum / (float)lanes;
+        }
     }
 }
 
@@ -166,12 +173,14 @@ static inline __attribute__((always_inline)) void cut_up(int8_t *cut, float *siz
 #define CODED(name, bits)                                                                                              \
     static void name(float *y, const uint32_t *words, const void *scales, int half, const int8_t *cut,                 \
                      const float *size, const float *start, int64_t n, int64_t k, int64_t group, int threads) {        \
-        const int64_t width = k * bits / 32, groups = k / group, run = group * bits / 32;                              \
+        const int64_t width = k * bits / 32, groups = k / group, stretch = WORDS * 32 / bits;                          \
+        const int64_t parts = group < stretch ? stretch / group : 1, run = group * parts * bits / 32;                  \
         _Pragma("omp parallel for num_threads(threads) if (threads > 1)")                                              \
         for (int64_t row = 0; row < n; row += 4) {                                                                     \
             const uint32_t *from = words + row * width;                                                                \
             Floats sums[4] = {{0}, {0}, {0}, {0}};                                                                     \
-            for (int64_t g = 0; g < groups; g++) {                                                                     \
+            for (int64_t g = 0; g < groups / parts; g++) {                                                             \
+                const Floats one = *(const LooseFloats *)(size + g * WORDS);                                           \
                 __m512i found[4][3];                                                                                   \
                 for (int r = 0; r < 4; r++)                                                                            \
                     for (int part = 0; part < 3; part++) found[r][part] = _mm512_setzero_si512();                      \
@@ -191,10 +200,11 @@ static inline __attribute__((always_inline)) void cut_up(int8_t *cut, float *siz
                         }                                                                                              \
                     }                                                                                                  \
                 _Pragma("GCC unroll 4") for (int r = 0; r < 4; r++) {                                                  \
-                    Floats made = __builtin_convertvector((Ints)found[r][0], Floats) * (16384.0f * size[g]);           \
-                    made += __builtin_convertvector((Ints)found[r][1], Floats) * (128.0f * size[g]);                   \
-                    made += __builtin_convertvector((Ints)found[r][2], Floats) * size[g] + start[g];                   \
-                    sums[r] += made * scale_at(scales, (row + r) * groups + g, half);                                  \
+                    Floats made = __builtin_convertvector((Ints)found[r][0], Floats) * 16384.0f;                       \
+                    made += __builtin_convertvector((Ints)found[r][1], Floats) * 128.0f;                               \
+                    made += __builtin_convertvector((Ints)found[r][2], Floats);                                        \
+                    made = made * one + *(const LooseFloats *)(start + g * WORDS);                                     \
+                    sums[r] += made * spread(scales, (row + r) * groups + g * parts, half, parts);                     \
                 }                                                                                                      \
             }                                                                                                          \
             for (int r = 0; r < 4; r++) y[row + r] = total(sums[r]);                                                   \
@@ -206,14 +216,14 @@ CODED(four_bits_by_bytes, 4)
 
 static int by_bytes(int bits, float *y, const void *words, const void *scales, int half, const float *x, int64_t m,
                     int64_t n, int64_t k, int64_t group, int threads) {
-    const int64_t groups = k / group;
-    float *size = malloc(sizeof(float) * (size_t)(2 * groups) + 3 * (size_t)k);
+    const int64_t stretch = WORDS * 32 / bits, lanes = k / (group < stretch ? stretch : group) * WORDS;
+    float *size = malloc(sizeof(float) * (size_t)(2 * lanes) + 3 * (size_t)k);
     if (size == NULL) return 1;
-    int8_t *cut = (int8_t *)(size + 2 * groups);
+    int8_t *cut = (int8_t *)(size + 2 * lanes);
     for (int64_t one = 0; one < m; one++) {
-        if (bits == 8) cut_up(cut, size, size + groups, x + one * k, 8, k, group);
-        else cut_up(cut, size, size + groups, x + one * k, 4, k, group);
-        (bits == 8 ? eight_bits_by_bytes : four_bits_by_bytes)(y + one * n, words, scales, half, cut, size, size + groups,
+        if (bits == 8) cut_up(cut, size, size + lanes, x + one * k, 8, k, group);
+        else cut_up(cut, size, size + lanes, x + one * k, 4, k, group);
+        (bits == 8 ? eight_bits_by_bytes : four_bits_by_bytes)(y + one * n, words, scales, half, cut, size, size + lanes,
                                                                n, k, group, threads);
     }
     free(size);
@@ -237,7 +247,7 @@ int dsv4_times(int bits, float *y, const void *words, const void *scales, int ha
         return 0;
     }
 #ifdef __AVX512VNNI__
-    if (bits < 16 && group * bits % (32 * WORDS) == 0)
+    if (bits < 16 && group % WORDS == 0 && k * bits % (32 * WORDS) == 0)
         return by_bytes(bits, y, words, scales, half, x, m, n, k, group, threads);
 #endif
     float *laid = malloc(sizeof(float) * (size_t)(2 * k + WORDS));

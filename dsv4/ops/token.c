@@ -218,7 +218,8 @@ int dsv4_attention_out(const Attention *part, float *read, const float *cos, con
         for (int64_t h = 0; h < part->heads; h++) {
             Matrix own = part->unfold;
             own.rows = part->value;
-            own.data = (const char *)own.data + (h * (part->plain + part->value) + part->plain) * own.columns * own.bits / 8;
+            const int64_t first = h * (part->plain + part->value) + part->plain;
+            own.data = (const char *)own.data + first * own.columns * own.bits / 8;
             wrong |= product(values + h * part->value, &own, read + h * kept, threads);
         }
         return wrong | product(y, &part->out, values, threads);
