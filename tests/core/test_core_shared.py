@@ -102,7 +102,7 @@ def test_logits_are_nemo_s(name: str, seed: int, tmp_path: Path, monkeypatch: py
     borders.check(whole, expected, "whole")
     with torch.no_grad():
         # Around a window (8), the first entry of two tokens, top-k (5) and the pool (4 blocks of 2) of both ratios.
-        for length in (1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19):
+        for length in (1, 2, 3, 5, 6, 8, 9, 10, 11, 12, 17):
             found = core(ids[:, :length], memory_ids_BT=memory[:, :length]).logits_BTV
             borders.check(found, expected, length)
         for rows in ("plain", "fp8"):
