@@ -212,7 +212,7 @@ def test_packed_rows_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """What is on a grid already is packed to the bit; whatever the chunks, and gathered or masked."""
     core = LanguageCore.from_pretrained(folder_of(tmp_path / "given", "_eight", 0))
     ids = nemo_v41.inputs(LENGTH)[0]
-    for chunks in ((61,), (20, 1, 30), ()):
+    for chunks in ((61,), (20, 1, 1, 1, 30)):
         plain, packed = cached(core, ids, chunks), cached(core, ids, chunks, rows="fp8")
         assert torch.equal(plain, packed)
     monkeypatch.setattr("dsv4.core.shared_compressed.GATHER_FROM", 1)
