@@ -102,7 +102,7 @@ def test_logits_are_nemo_s(name: str, seed: int, tmp_path: Path, monkeypatch: py
     borders.check(whole, expected, "whole")
     with torch.no_grad():
         # Around a window (8), the first entry of two tokens, top-k (5) and the pool (4 blocks of 2) of both ratios.
-        for length in (1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 16, 17, 18, 19):
+        for length in (1, 2, 3, 5, 6, 8, 9, 10, 11, 12, 17):
             found = core(ids[:, :length], memory_ids_BT=memory[:, :length]).logits_BTV
             borders.check(found, expected, length)
         for rows in ("plain", "fp8"):
@@ -212,7 +212,7 @@ def test_packed_rows_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     """What is on a grid already is packed to the bit; whatever the chunks, and gathered or masked."""
     core = LanguageCore.from_pretrained(folder_of(tmp_path / "given", "_eight", 0))
     ids = nemo_v41.inputs(LENGTH)[0]
-    for chunks in ((61,), (20, 1, 30), ()):
+    for chunks in ((61,), (20, 1, 1, 1, 30)):
         plain, packed = cached(core, ids, chunks), cached(core, ids, chunks, rows="fp8")
         assert torch.equal(plain, packed)
     monkeypatch.setattr("dsv4.core.shared_compressed.GATHER_FROM", 1)
