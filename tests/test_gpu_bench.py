@@ -32,7 +32,7 @@ def run(python: str, environment: dict[str, str], *args: str) -> subprocess.Comp
 
 
 def test_a_rehearsal_checks_measures_and_shows(python, python_environment, tmp_path):
-    only = "ceilings,check-sparse,check-rows,decode,rows,training-compiled"
+    only = "ceilings,check-ranked,check-row-kernels,check-sparse,check-rows,decode,rows,ranking,training-compiled"
     done = run(python, python_environment, "--out", str(tmp_path), "--rehearse", "--minutes", "2", "--only", only)
     log = (tmp_path / "log.txt").read_text()
     assert done.returncode == 0, done.stderr + log

@@ -43,9 +43,10 @@ class Rows:
 
     def gather(self, places_BQK: Tensor) -> Tensor:
         """Rows [B, Q, K, D]; only these are unpacked."""
-        if self.form is not None:
+        if isinstance(self.form, RowFormat):
             return self.form.gather(self.kept_BSD, places_BQK, self.dtype)
-        return gather_rows(self.kept_BSD, places_BQK)
+        found = gather_rows(self.kept_BSD, places_BQK)
+        return found if self.form is None else self.form.unpack(found, self.dtype)
 
     def rounded(self, new_BTD: Tensor) -> Tensor:
         """What new rows will be when they are read again."""

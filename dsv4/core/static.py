@@ -7,7 +7,7 @@ Shape letters: B batch, N lanes, W hidden, H heads, D entry size, R reach: entri
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,8 @@ class StaticCache(Cache):
             raise ValueError("a cache that can go back keeps longer rings; make it with rewind=0 to step in one shape")
         if not can_be_static(cache.config):
             raise ValueError("steps of one shape are for shared entries without compressed windows")
+        if any(scales and keys and keys.dtype != torch.int8 for keys, scales in _pairs(cache)):
+            raise ValueError("steps of one shape keep index keys plainly or as int8 codes")
         self.__dict__.update(cache.__dict__)
         self.shared, self.place_1, self.reach = cache, place_1, cache.capacity
         self._tails = {layer: _longer(tail) for layer, tail in cache._tails.items()}
@@ -90,6 +92,10 @@ class StaticCache(Cache):
             earlier_B1 = self._memory_ids.index_select(1, (self.place_1 - back).clamp_min(0))
             found.append(torch.where(self.place_1 >= back, earlier_B1, pad))
         return found
+
+
+def _pairs(cache: Cache) -> Iterable[tuple[Rows | None, Rows | None]]:
+    return zip(cache._index_keys, cache._index_scales, strict=True)
 
 
 def _longer(tail_BLNW: Tensor) -> Tensor:
