@@ -17,6 +17,7 @@ from bench.gpu_parts.card import Card
 from dsv4.ops import (
     attend,
     fp8,
+    gather,
     lanes_triton,
     linear,
     routed,
@@ -79,7 +80,7 @@ def sparse(card: Card, book: Book) -> None:
             real = torch.rand(places.shape, device=card.device) < 0.8
             real[..., 0] = True
             sink = card.normal(heads, dtype=torch.float32) if sunk else None
-            rows = select.gather_rows(entries, places)
+            rows = gather.gather_rows(entries, places)
             kept = {"scale": size**-0.5, "value": value}
             wide = None if sink is None else sink.double()
             wanted = attend.attend_chosen(q.double(), rows.double(), wide, real, **kept)

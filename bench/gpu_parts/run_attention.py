@@ -15,7 +15,7 @@ from bench.gpu_parts import formulas
 from bench.gpu_parts.book import Book
 from bench.gpu_parts.card import Card
 from bench.gpu_parts.check_ops import Checked, apart, plainly
-from dsv4.ops import attend, select, sparse_triton
+from dsv4.ops import attend, gather, select, sparse_triton
 
 LENGTHS = (4096, 16_384, 65_536, 262_144, 1_048_576)
 
@@ -83,7 +83,7 @@ def _three(
         return sparse_triton.attend_places(q, entries, places, real, sink, scale=scale)
 
     def gathered() -> Tensor:
-        return attend.attend_chosen(q, select.gather_rows(entries, places), sink, real)
+        return attend.attend_chosen(q, gather.gather_rows(entries, places), sink, real)
 
     book.timed(f"{what}: top {chosen:,}, Triton", lambda: card.time(kernel), **needed, **facts, form="Triton")
     book.timed(f"{what}: top {chosen:,}, gathered", lambda: card.time(gathered), **needed, **facts, form="gathered")

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from dsv4.ops.fp4 import FourBitRows
 from dsv4.ops.fp8 import RowFormat
-from dsv4.ops.select import gather_rows, index_scores, index_scores_fp8, index_scores_int8
+from dsv4.ops.gather import gather_rows
+from dsv4.ops.select import index_scores, index_scores_fp8, index_scores_int8
 
 
 class Rows:

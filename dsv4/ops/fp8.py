@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dsv4.ops import native, rows_triton
-from dsv4.ops.select import gather_rows
+from dsv4.ops.gather import gather_rows
 
 LARGEST = 448.0
 PIECE = 2**18  # numbers that are opened at a time

@@ -208,13 +208,6 @@ def hide_later(scores_BQS: Tensor) -> Tensor:
     return scores_BQS
 
 
-def gather_rows(rows_BSD: Tensor, index_BQK: Tensor) -> Tensor:
-    """rows[b, index[b, q, k]]: [B, Q, K, D]. Whole rows are copied, which is quicker than number by number."""
-    pairs = zip(rows_BSD, index_BQK, strict=True)
-    found = [rows_SD.index_select(0, index_QK.reshape(-1)) for rows_SD, index_QK in pairs]
-    return (found[0][None] if len(found) == 1 else torch.stack(found)).view(*index_BQK.shape, -1)
-
-
 def selection_loss(scores_BQS: Tensor, target_BQS: Tensor, seen_BQS: Tensor) -> Tensor:
     """Mean over queries of KL(target ‖ softmax of scores over what is seen), in nats.
 

@@ -9,12 +9,12 @@ import torch
 
 from dsv4.ops import select
 from dsv4.ops.fp8 import e4m3
+from dsv4.ops.gather import gather_rows
 from dsv4.ops.select import (
     best_places,
     choose,
     chosen_places,
     eight_bits,
-    gather_rows,
     hide_later,
     index_scores,
     index_scores_fp8,

@@ -11,7 +11,7 @@ from dsv4.ops import sparse_triton
 
 INTERPRETED = """
 import torch
-from dsv4.ops import attend, select, sparse_triton
+from dsv4.ops import attend, gather, select, sparse_triton
 torch.manual_seed(0)
 taken = []
 for name in ("attend_places", "scores"):
@@ -27,7 +27,7 @@ for heads, size, value, sink, chosen, (dtype, most) in cases:
     real[..., 0] = True
     real[0, 0, 1:] = False
     s = torch.randn(heads) if sink else None
-    rows = select.gather_rows(entries, places)
+    rows = gather.gather_rows(entries, places)
     expected = attend.attend_chosen(q, rows, s, real, scale=0.2, value=value)
     found = sparse_triton.attend_places(q, entries, places, real, s, scale=0.2, value=value)
     assert (found - expected).abs().max() < most, (heads, chosen, dtype, (found - expected).abs().max())
