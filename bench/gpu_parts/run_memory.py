@@ -20,7 +20,8 @@ from bench.gpu_parts.check_ops import without
 from dsv4.core import presets
 from dsv4.core.memory import MemoryTable
 from dsv4.core.model import LanguageCore
-from dsv4.ops import fp8, gather, rows_triton
+from dsv4.ops import fp8, rows_triton
+from dsv4.ops.gather import gather_rows
 
 GOAL = 0.03
 WIDTH = 128  # numbers a row, as in `lite`
@@ -153,5 +154,5 @@ def _packed(card: Card, book: Book, forms: dict[str, fp8.RowFormat], count: int,
         if how == "Triton":
             continue
         book.timed(f"gather {picked:,} plain rows of {2 * width} bytes",
-                   lambda: card.time(lambda: gather.gather_rows(plain, places)),
+                   lambda: card.time(lambda: gather_rows(plain, places)),
                    bytes=float(picked * (4 * width + 8)), per=(picked, "rows"), form="plain", **facts)  # fmt: skip
