@@ -86,10 +86,11 @@ class StaticCache(Cache):
     def shifts(self, known_B1: Tensor, orders: int, pad: int) -> list[Tensor]:
         """Keep the memory ids of the new tokens; those 0, 1, … places back, `pad` before the start."""
         assert self._memory_ids is not None
-        self._memory_ids.index_copy_(1, self.place_1, known_B1)
+        kept_BS = self._memory_ids.kept_BSD[..., 0]
+        kept_BS.index_copy_(1, self.place_1, known_B1)
         found = [known_B1]
         for back in range(1, orders):
-            earlier_B1 = self._memory_ids.index_select(1, (self.place_1 - back).clamp_min(0))
+            earlier_B1 = kept_BS.index_select(1, (self.place_1 - back).clamp_min(0))
             found.append(torch.where(self.place_1 >= back, earlier_B1, pad))
         return found
 

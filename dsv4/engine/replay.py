@@ -189,7 +189,7 @@ class AwayRows:
         if self._modules:
             assert cache._memory_ids is not None and self.core.config.engram is not None
             back = self.core.config.engram.max_order - 1
-            known_BL = cache._memory_ids[:, max(0, cache.length - back) : cache.length].cpu()
+            known_BL = cache._memory_ids.get(slice(max(0, cache.length - back), cache.length))[..., 0].cpu()
             pads = known_BL.new_full((cache.batch, back - known_BL.shape[1]), self.core.pad_id)
             self._before_BL = torch.cat((pads, known_BL), 1)
 
