@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dsv4.chat_format import TASKS
 from dsv4.errors import InputError
 from dsv4.limits import HISTORY_MESSAGES, KEPT_DAYS
 
@@ -287,4 +288,5 @@ def _told(said: Said) -> str:
         first, _, rest = said.text.partition(" ")
         return rest if first in COMMANDS else said.text
     made = said.meta.get("made_by") or {}
-    return said.text or (f"{made['task']}: {made['prompt']}" if {"task", "prompt"} <= made.keys() else "")
+    called = made.get("task") in TASKS and made.get("prompt")
+    return said.text or (f"{made['task']}: {made['prompt']}" if called else "")

@@ -77,6 +77,11 @@ def _keep(studio: Any, reply: Reply, path: str, seed: int) -> None:
 
 def _turns(args: argparse.Namespace) -> int:
     """Hold a conversation from a file of questions, one a line, and print it; what is made is kept in a folder."""
+    for flag in ("prompt", "image", "document", "video", "json"):
+        if getattr(args, flag):
+            raise InputError(f"--turns holds a conversation of words from a file; it takes no {flag}")
+    limits.check_mode(args.mode)
+    limits.check_numbers(seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens)
     try:
         asked = Path(args.turns).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -86,7 +91,9 @@ def _turns(args: argparse.Namespace) -> int:
     studio, history = _load(args), []
     folder = Path(args.output) if args.output else None
     for number, question in enumerate(questions, 1):
-        reply = studio.chat(question, history=tuple(history), mode=args.mode, max_tokens=args.max_tokens).reply
+        settings: dict[str, Any] = {"mode": args.mode, "seed": args.seed}
+        settings |= {"temperature": args.temperature, "max_tokens": args.max_tokens}
+        reply = studio.chat(question, history=tuple(history), **settings).reply
         history += [Message.said("user", question), Message.said("assistant", reply.text or "...")]
         print(f"{number}. **{question}**\n   {reply.text}")
         if reply.call is not None and folder is not None:

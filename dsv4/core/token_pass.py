@@ -17,7 +17,6 @@ from torch import Tensor
 
 from dsv4.core.attention import SharedAttention
 from dsv4.core.block import Block
-from dsv4.core.compressed import CompressedAttention
 from dsv4.core.config import CoreConfig
 from dsv4.core.engram import Engram
 from dsv4.core.hyper import HyperLanes
@@ -249,7 +248,7 @@ def _norm(parent: Any, name: str, places: Places) -> token.Matrix:
 
 
 def _attention_of(module: Any, config: CoreConfig, places: Places) -> token.Attention:
-    if not isinstance(module, (SharedAttention, LatentAttention)) or isinstance(module, CompressedAttention):
+    if type(module) not in (SharedAttention, LatentAttention):  # others of these read compressed entries too
         raise Unfit
     part, made, index = config.attention, token.Attention(), module.indexer
     places.watch(module, "indexer", "sink")

@@ -13,6 +13,7 @@ from dsv4.core import presets
 from dsv4.core.config import AttentionConfig, CoreConfig, ExpertsConfig, LanesConfig, LatentConfig
 from dsv4.core.token_pass import TokenPass
 from dsv4.ops import native
+from tests.core.test_core_cache import KINDS
 
 pytestmark = pytest.mark.skipif(native.wide_library() is None, reason="no compiler, or vectors of less than 512 bits")
 
@@ -39,6 +40,9 @@ CONFIGS = {
         lanes=LanesConfig(count=4),
     ),
 }  # fmt: skip
+CONFIGS["V4.1's attention, two passes"] = dataclasses.replace(
+    KINDS["shared entries"], lanes=LanesConfig(count=2), engram=None
+)
 
 
 def decoded(core, ids_BT, *, rows="plain", index_keys="plain"):
