@@ -59,7 +59,7 @@ def can_step(config: CoreConfig) -> bool:
         and (config.attention.head_norm, config.attention.grid) == (True, 0)
         and (config.engram is None or config.engram.form == "paper")
         and (experts.score, experts.groups, experts.limit, experts.normalised) == ("sqrtsoftplus", 1, None, True)
-        and not experts.hashed
+        and not (experts.hashed or experts.picture_bias)
         and not experts.dense
     )
 

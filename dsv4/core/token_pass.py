@@ -297,6 +297,8 @@ def _experts_of(module: Any, config: CoreConfig, places: Places) -> tuple[token.
     made.shared = places.unit(*halves(into), out)
     made.units = places.array(token.Unit, [places.unit(*three) for three in _units(module, places)])
     router = module.router
+    if router.picture_bias is not None:
+        raise Unfit
     places.watch(module, "router")
     places.watch(router, "routes")
     made.router, made.bias = places.own(router, "weight"), places.own(router, "bias")

@@ -103,3 +103,20 @@ def test_weights_that_change_or_move_are_seen(build, ids):
     assert not torch.allclose(last(), replaced)
     assert torch.equal(copy.deepcopy(core)(ids[:1]).logits_BTV, core(ids[:1]).logits_BTV)
     assert isinstance(pickle.loads(pickle.dumps(core._token_pass)), TokenPass)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_picture_s_place_is_routed_by_its_own_bias(compiled, build, ids, monkeypatch):
+    if not compiled:
+        monkeypatch.setattr(native, "wide_library", lambda: None)
+    experts = dataclasses.replace(presets.micro().experts, picture_bias=True)
+    core = build(dataclasses.replace(presets.micro(), engram=None, experts=experts)).float()
+    closed = torch.full((1, 1), -1)
+    with torch.no_grad():
+        for block in core.blocks:
+            block.experts.router.picture_bias[0] = 9.0  # the first expert is chosen for pictures
+        loads = [
+            core(ids[:1, :1], cache=core.new_cache(1, 4), memory_ids_BT=memory_BT).loads_LE
+            for memory_BT in (ids[:1, :1], closed)
+        ]
+    assert bool((loads[1][:, 0] > 0).all()) and not torch.equal(*loads)
