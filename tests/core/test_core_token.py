@@ -45,15 +45,15 @@ CONFIGS["V4.1's attention, two passes"] = dataclasses.replace(
 )
 
 
-def decoded(core, ids_BT, *, rows="plain", index_keys="plain"):
+def decoded(core, ids_BT, **kept):
     """What is given for the last tokens, one at a time after a longer piece."""
-    cache = core.new_cache(1, 48, rows=rows, index_keys=index_keys)
+    cache = core.new_cache(1, 48, **kept)
     with torch.no_grad():
         core(ids_BT[:, :21], cache=cache)
         return [core(ids_BT[:, place : place + 1], cache=cache, taps=(1, 2)) for place in range(21, 30)]
 
 
-@pytest.mark.parametrize("kept", [{}, {"rows": "fp8"}, {"index_keys": "int8"}])
+@pytest.mark.parametrize("kept", [{}, {"rows": "fp8"}, {"index_keys": "int8"}, {"index_keys": "fp8"}, {"pages": True}])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_token_is_that_of_the_blocks(name, kept, build, ids, monkeypatch):
     core = build(CONFIGS[name]).float()
