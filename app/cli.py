@@ -139,6 +139,8 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     told = "write here (.svg, .png, or .mp4 and .gif when it moves); without it, the SVG is printed"
     _common(svg, output=told, optional=True)
     svg.add_argument("--from", dest="picture", metavar="FILE", help="redraw this picture as SVG (see docs/hands.md)")
+    told = "with --from: follow outlines where words fail (auto, default), never or always"
+    svg.add_argument("--trace", default="auto", metavar="WHEN", help=told)
     _provenance(svg)
     svg.add_argument("--temperature", type=float, default=0.0)
     svg.add_argument("--max-tokens", type=int, default=1200)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULTS: dict[str, dict[str, Any]] = {
     "chat": {"mode": "tiny", "seed": 0, "temperature": 0.0, "max_tokens": 160},
-    "svg": {"seed": 0, "temperature": 0.0, "max_tokens": 1200, "candidates": 1},
+    "svg": {"seed": 0, "temperature": 0.0, "max_tokens": 1200, "candidates": 1, "trace": "auto"},
     "image": {"seed": 0, "size": 128, "steps": 8, "guidance": None},
     "video": {"seconds": 2.0, "seed": 0, "steps": 8, "guidance": None},
     "read": readings.DEFAULTS,
@@ -80,6 +80,8 @@ def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return checked
     if kind == "image":
         limits.check_size(settings["size"])
+    if kind == "svg":
+        limits.check_trace(settings["trace"])
     if kind == "svg" and not params.get("edit"):
         check_candidates(settings["candidates"], settings["temperature"])
     suffix = params.get("suffix", FORMATS[kind][0])

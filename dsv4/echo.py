@@ -18,6 +18,7 @@ from dsv4.finish import clip_before_FHW3, continued
 from dsv4.instructions import MOTION_SECONDS, poses_of, split_motion
 from dsv4.messages import Repo
 from dsv4.pictures_in import open_pictures
+from dsv4.redraw import redrawn
 from dsv4.repository.walk import walk
 from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg, Usage
 
@@ -80,6 +81,7 @@ class EchoStudio:
         prompt: str = "",
         *,
         picture: Image | None = None,
+        trace: str = "auto",
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 1200,
@@ -89,13 +91,16 @@ class EchoStudio:
     ) -> Svg:
         """A disc whose colour comes from the prompt and the seed, moving if the prompt says so.
 
-        A picture without a prompt is a picture of its size.
+        A picture without a prompt is a picture of its size; with `trace` "always" it is traced, which needs no model.
         """
+        limits.check_trace(trace)
+        limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
+        if picture is not None and trace == "always":
+            return redrawn(self, picture, prompt, trace=trace, seed=seed)
         if picture is not None and not prompt.strip():
             (opened,) = open_pictures([picture])
             prompt = f"a picture of {opened.width} x {opened.height}"
         text = limits.check_prompt(prompt)
-        limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
         red, green, blue = _colour(text, seed)
         drawing = (
             '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96">\n'

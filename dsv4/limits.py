@@ -33,6 +33,7 @@ SIDES = range(8, 257, 8)  # sides that a picture can have, in pixels
 SIZES = (64, 128, 192, 256)  # those that are offered where people choose from a list
 PAINTED_SIZES = (64, 128)  # sides that nano has learnt to paint at; other sizes are scaled from the next of them
 UNGUIDED_STEPS = 2  # up to so many steps, guidance does harm
+TRACING = ("auto", "never", "always")  # whether the outlines of a picture are followed where it is redrawn as SVG
 CLIP_SIZE = 64  # side of a clip in pixels
 CLIP_FPS = 8
 CLIP_FRAMES = 480  # of a clip that is gone on with, its continuation included
@@ -134,6 +135,13 @@ def check_mode(mode: str) -> str:
     if not isinstance(mode, str) or mode not in modes:
         raise unknown("mode", mode, modes)
     return mode
+
+
+def check_trace(trace: str) -> str:
+    """One of TRACING; raises InputError that names the nearest."""
+    if not isinstance(trace, str) or trace not in TRACING:
+        raise unknown("way to trace", trace, TRACING)
+    return trace
 
 
 def check_tiles(mode: str, tiles: int | None) -> Any:

@@ -113,6 +113,7 @@ class RemoteStudio:
         prompt: str = "",
         *,
         picture: Image | None = None,
+        trace: str = "auto",
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 1200,

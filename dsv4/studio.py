@@ -137,6 +137,7 @@ class Studio:
         prompt: str = "",
         *,
         picture: Image | None = None,
+        trace: str = "auto",
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 1200,
@@ -150,14 +151,16 @@ class Studio:
         seeds one after the other, the one is kept that looks most like the others.
 
         A `picture` is described by the eyes, drawn as described (or as the prompt says, if there is one) and fitted to
-        the picture: see `dsv4.redraw`.
+        the picture; where that is not like it and the picture is flat, as a logo is, its outlines are traced. `trace`
+        "never" leaves that out, "always" traces any picture at once: see `dsv4.redraw`.
         """
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
+        limits.check_trace(trace)
         if picture is not None:
             from dsv4.redraw import redrawn
 
             told = {"seed": seed, "temperature": temperature, "max_tokens": max_tokens, "candidates": candidates}
-            return redrawn(self, picture, prompt, **told, on_progress=on_progress, cancelled=cancelled)
+            return redrawn(self, picture, prompt, trace=trace, **told, on_progress=on_progress, cancelled=cancelled)
         check_candidates(candidates, temperature)
         given = self.processor.svg(split_motion(prompt)[0])
         ready = self.model.embed(given)

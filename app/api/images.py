@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from dsv4._parts import part
-from dsv4.limits import IMAGES_AT_ONCE, SIDES
+from dsv4.limits import IMAGES_AT_ONCE, SIDES, TRACING
 
 from ..jobs import ENDED, Job
 from .body import read_json
@@ -36,7 +36,9 @@ EXAMPLE = {"model": "nano", "prompt": "a red heart", "size": "128x128", "output_
 async def create(request: Request) -> Response:
     """Paint `n` pictures, or draw with `output_format: svg`; with `stream` and `partial_images` the steps are shown.
 
-    A drawing can be made after a picture: `image` is a data: address or {file_id}, and `prompt` may then be left out.
+    A drawing can be made after a picture: `image` is a data: address or {file_id}, and `prompt` may then be left out;
+    `trace` is auto, never or always. What `/v1/files/{id}` says of it (`made_by`) tells whether it was traced, what was
+    seen and how like it is.
     """
     fields = await read_json(request)
     model = check_model(request, fields.take("model", str, None))
@@ -55,6 +57,7 @@ async def create(request: Request) -> Response:
     if form != "svg":
         params |= {"suffix": f".{form}", **({"size": size} if row is None else sides(asked))}
     if redrawn is not None:
+        params["trace"] = fields.choice("trace", TRACING, "auto")
         params["picture"] = await shown_file(request, redrawn, "image", "picture")
     params["model"] = model
     params["provenance"] = fields.take("provenance", bool, True)

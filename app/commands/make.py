@@ -18,7 +18,7 @@ from dsv4 import forecast, limits
 from dsv4._parts import part
 from dsv4.errors import InputError, unknown
 from dsv4.messages import Message, document, image, video
-from dsv4.redraw import QUESTION
+from dsv4.redraw import QUESTION, redrawn_as
 from dsv4.results import SUFFIXES, Progress, Reply, Svg, check_output
 
 from ..settings import resolve
@@ -126,6 +126,9 @@ def svg(args: argparse.Namespace) -> int:
     limits.check_numbers(
         seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens, candidates=args.candidates
     )
+    limits.check_trace(args.trace)
+    if args.trace == "always" and not args.picture:
+        raise InputError("--trace always follows the outlines of a picture; give one with --from FILE")
     if args.output:
         check_output(args.output, "svg")
     started = time.monotonic()
@@ -135,6 +138,7 @@ def svg(args: argparse.Namespace) -> int:
         else _load(args).svg(
             args.prompt,
             picture=image(args.picture) if args.picture else None,
+            trace=args.trace,
             seed=args.seed,
             temperature=args.temperature,
             max_tokens=args.max_tokens,
@@ -142,6 +146,9 @@ def svg(args: argparse.Namespace) -> int:
             on_progress=_reporter(args),
         )
     )
+    settings = drawing.provenance.get("settings", {})
+    if args.picture and "likeness" in settings and not args.quiet and not args.json:
+        print(redrawn_as(settings), file=sys.stderr)
     if args.output:
         return _saved(args, drawing, started)
     if args.json:

@@ -13,6 +13,7 @@ import gradio as gr
 from dsv4 import forecast
 from dsv4.errors import InputError
 from dsv4.limits import CLIP_FPS, CLIP_SIZE, PAINTED_SIZES, RANGES, SIDES, clip_frames, guidance_for, painted_size
+from dsv4.redraw import redrawn_as
 
 from ..house import House
 from ..intake import take_in
@@ -288,11 +289,11 @@ class _Bench:
 
 
 def _seen(asset: Asset) -> str:
-    """What the eyes saw in a picture that was redrawn, and how like it the drawing is."""
+    """How a picture was redrawn, what the eyes saw in it, and how like it the drawing is."""
     settings = (asset.made_by or {}).get("settings")
-    if not isinstance(settings, dict) or not settings.get("seen"):
+    if not isinstance(settings, dict) or "likeness" not in settings:
         return ""
-    return f'<span class="soft">seen: {escape(str(settings["seen"]))} likeness {settings.get("likeness")}</span>'
+    return f'<span class="soft">{escape(redrawn_as(settings))}</span>'
 
 
 def _grid(cells: list[str]) -> str:

@@ -75,11 +75,11 @@ class _Calls:
         seed: int = 0,
         size: int = 128,
         steps: int = 8,
-        guidance: float = 2.0,
+        guidance: float | None = None,
         model: str = "",
         request: gr.Request = None,
     ) -> gr.FileData:
-        """Paint, as a PNG file."""
+        """Paint, as a PNG file; guidance that is not given follows the steps."""
         params = {"prompt": prompt, "seed": seed, "size": size, "steps": steps, "guidance": guidance}
         params["model"] = model
         return await self._file("image", params, request)

@@ -18,8 +18,10 @@ from .kit import QUIET, complain, lane_of, owner_of, progress_line, whole
 
 LEAD = (
     "The eyes say what is in the picture, the hands draw it, and the parts are fitted to the picture. "
-    "What the model has no word for becomes the nearest thing that it knows."
+    "A logo, an icon or a flat drawing that the words do not meet is traced along its outlines instead; "
+    "in a photograph, what the model has no word for becomes the nearest thing that it knows."
 )
+WAYS = [("where words fail", "auto"), ("always", "always"), ("never", "never")]
 
 
 def redraw(
@@ -32,15 +34,16 @@ def redraw(
             label="A picture to redraw", type="filepath", sources=["upload", "clipboard"], height=180,
             elem_id="redraw-picture",
         )  # fmt: skip
+        trace = gr.Radio(WAYS, value="auto", label="Follow outlines", elem_id="redraw-trace")
         with gr.Row():
             draw = gr.Button("Redraw as SVG", variant="primary", min_width=120)
             tell = gr.Button("Describe", min_width=90, elem_classes="quiet")
 
-    def begin(request: gr.Request, path: str | None, seed: Any, chosen: str) -> tuple[Any, ...]:
+    def begin(request: gr.Request, path: str | None, seed: Any, way: str, chosen: str) -> tuple[Any, ...]:
         skip = gr.skip()
         try:
             given = _take(house, path, request)
-            params = {"prompt": "", "picture": given, "seed": whole(seed, "seed"), "model": chosen}
+            params = {"prompt": "", "picture": given, "seed": whole(seed, "seed"), "trace": way, "model": chosen}
             job = house.submit("svg", params, owner=owner_of(request), lane=lane_of(request), source="page")
         except ValueError as error:
             return skip, gr.Button(interactive=True), gr.Button(visible=False), complain(error), skip, skip
@@ -60,7 +63,7 @@ def redraw(
         except ValueError as error:
             return gr.skip(), complain(error)
 
-    draw.click(begin, [picture, seed, model], outputs, **QUIET).then(*follow[0], **follow[1])
+    draw.click(begin, [picture, seed, trace, model], outputs, **QUIET).then(*follow[0], **follow[1])
     tell.click(describe, [picture, model], [prompt, outputs[3]], **QUIET)
 
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from dsv4._parts import part
 from dsv4.errors import unknown
+from dsv4.limits import check_trace
 from dsv4.redraw import SIDE
 
 SCENES = ("one", "two", "pair", "three")
@@ -54,8 +55,10 @@ def _icons(data_dir: Path, limit: int, seed: int) -> Iterator[Shown]:
         yield documents.icon_request(int(place), 0), svg.rasterise(text, 512)
 
 
-def run(studio: Any, data_dir: Path, kind: str, *, limit: int, seed: int = 0) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Rows of what was seen and how like the drawing is, and cells for a contact sheet: picture and drawing."""
+def run(
+    studio: Any, data_dir: Path, kind: str, *, limit: int, seed: int = 0, trace: str = "auto"
+) -> tuple[list[dict[str, Any]], list[Any]]:
+    """Rows of what was seen, how the drawing was made and how like it is, and cells for a contact sheet: picture and drawing."""
     from PIL import Image
 
     from dsv4.messages import image
@@ -64,11 +67,12 @@ def run(studio: Any, data_dir: Path, kind: str, *, limit: int, seed: int = 0) ->
     for caption, shown_HW3 in cases(data_dir, kind, limit=limit, seed=seed):
         content, started = io.BytesIO(), time.monotonic()
         Image.fromarray(shown_HW3).save(content, "PNG")
-        made = studio.svg(picture=image(content.getvalue()))
+        made = studio.svg(picture=image(content.getvalue()), trace=trace)
         told = made.provenance["settings"]
         rows.append({"caption": caption, "seen": told["seen"], "ssim": told["likeness"]})
+        rows[-1]["made_by"] = told.get("made_by", "words")
         rows[-1]["seconds"] = round(time.monotonic() - started, 1)
-        words = f"SSIM {told['likeness']:.2f}: {told['seen']}"
+        words = f"SSIM {told['likeness']:.2f}, {rows[-1]['made_by']}: {told['seen']}"
         cells.append((words, [shown_HW3, svg.rasterise(made.text, 2 * SIDE)]))
     return rows, cells
 
@@ -83,16 +87,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="nano")
     parser.add_argument("--kinds", default=",".join(KINDS), help="with commas between")
     parser.add_argument("--limit", type=int, default=20, help="pictures of each kind")
+    parser.add_argument("--trace", default="auto", help="auto (default), never or always, as `dsv4 svg --trace`")
     parser.add_argument("--out", type=Path, help="also write the rows here, as JSON")
     parser.add_argument("--sheet", type=Path, help="also write pictures and drawings here, as one PNG")
     args = parser.parse_args(argv)
     studio, record, sheet = Studio.load(args.model), {}, []
     for kind in (name.strip() for name in args.kinds.split(",")):
-        rows, cells = run(studio, args.data, kind, limit=args.limit)
+        rows, cells = run(studio, args.data, kind, limit=args.limit, trace=check_trace(args.trace))
         alike = np.array([row["ssim"] for row in rows])
         print(
             f"{kind:<7} {len(rows):>3} pictures  SSIM {alike.mean():.3f}, middle {np.median(alike):.3f}, "
-            f"{100 * (alike >= 0.8).mean():.0f} % at 0.8 or more",
+            f"{100 * (alike >= 0.8).mean():.0f} % at 0.8 or more, "
+            f"{100 * np.mean([row['made_by'] == 'traced' for row in rows]):.0f} % traced",
             flush=True,
         )
         record[kind] = rows

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from .state import SvgState as SvgState
     from .tokens import Vocabulary as Vocabulary
     from .tokens import vocabulary as vocabulary
+    from .trace import is_flat as is_flat
+    from .trace import traced as traced
     from .wild import Tokenised as Tokenised
     from .wild import likeness as likeness
     from .wild import tokenise as tokenise
@@ -68,6 +70,8 @@ _HOME = {
     "repeated": "compose",
     "recolour": "compose",
     "shortened": "simplify",
+    "is_flat": "trace",
+    "traced": "trace",
     "shape": "shapes",
     "scene": "shapes",
     "SHAPES": "shapes",

@@ -20,28 +20,29 @@ APART = 7.0  # Lab: colours nearer than this are one
 _LEAST = 0.0003  # of all pixels that a colour has at least
 _STEP = 36.0  # RGB: neighbours farther apart than this have an edge between them
 _OFF = 16.0  # RGB: a pixel farther than this from what the layers say is not explained by them
-EXPLAINED, CALM, SHARP = 0.97, 0.85, 0.85
+# Of 8 photographs at SIDE none has fewer than 35 crossings, of 118 flat drawings, icons and symbols none has above 14.
+EXPLAINED, SHARP, CROSSINGS = 0.95, 0.85, 20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Layers:
-    """A square picture as few colours. `explained`, `calm` and `sharp` are shares in 0..1, high for what is flat.
+    """A square picture as few colours.
 
     `colours_K3`: uint8, the commonest first. `cover_KSS`: float32, how much of each pixel each colour has; they add up
-    to 1. `explained`: pixels that the colours and their blends give back. `calm`: neighbours of one colour. `sharp`:
-    neighbours of two colours with a step between them, which bands of a gradient lack.
+    to 1. `explained`: share of pixels that the colours and their blends give back. `crossings`: changes of colour along
+    a row or column, on average. `sharp`: share of those with a step in the picture, which bands of a gradient lack.
     """
 
     colours_K3: np.ndarray
     cover_KSS: np.ndarray
     explained: float
-    calm: float
+    crossings: float
     sharp: float
 
     @property
     def flat(self) -> bool:
         """Whether tracing can give the picture back: a logo, an icon, a flat drawing; no photograph, no gradient."""
-        return self.explained >= EXPLAINED and self.calm >= CALM and self.sharp >= SHARP
+        return self.explained >= EXPLAINED and self.crossings <= CROSSINGS and self.sharp >= SHARP
 
 
 def layers_of(picture_SS3: np.ndarray) -> Layers:
@@ -74,7 +75,7 @@ def _between(picture_SS3: np.ndarray) -> np.ndarray:
     """Where a pixel is a blend of two that lie on opposite sides of it, bool [S, S]."""
     pixels = picture_SS3.astype(np.float32)
     found = np.zeros(pixels.shape[:2], bool)
-    for reach, (down, right) in itertools.product((1, 2), ((0, 1), (1, 0), (1, 1), (1, -1))):
+    for reach, (down, right) in itertools.product((1, 2, 4), ((0, 1), (1, 0), (1, 1), (1, -1))):
         before = _shifted(pixels, -reach * down, -reach * right)
         way = _shifted(pixels, reach * down, reach * right) - before
         length = np.square(way).sum(-1)
@@ -151,7 +152,7 @@ def _blend(
     return best_N
 
 
-def _grown(mask_SS: np.ndarray, reach: int = 3) -> np.ndarray:
+def _grown(mask_SS: np.ndarray, reach: int = 5) -> np.ndarray:
     for _ in range(reach):
         mask_SS = mask_SS | _shifted(mask_SS, 1, 0) | _shifted(mask_SS, -1, 0)
         mask_SS = mask_SS | _shifted(mask_SS, 0, 1) | _shifted(mask_SS, 0, -1)
@@ -161,9 +162,9 @@ def _grown(mask_SS: np.ndarray, reach: int = 3) -> np.ndarray:
 def _borders(
     picture_SS3: np.ndarray, colours_K3: np.ndarray, label_SS: np.ndarray, edge_SS: np.ndarray
 ) -> dict[str, float]:
-    """How many neighbours share a colour, and at how many of the other places there is a step."""
+    """How often the colour changes on a line, and at how many of those places there is a step."""
     pixels, colours = picture_SS3.astype(np.float32), colours_K3.astype(np.float32)
-    changed = sharp = pairs = 0
+    changed = sharp = 0
     for axis in (0, 1):
         head = [slice(None, -1) if axis == one else slice(None) for one in (0, 1)]
         tail = [slice(1, None) if axis == one else slice(None) for one in (0, 1)]
@@ -172,5 +173,5 @@ def _borders(
         step = np.linalg.norm(pixels[here] - pixels[there], axis=-1)[other]
         whole = np.linalg.norm(colours[label_SS[here][other]] - colours[label_SS[there][other]], axis=-1)
         crossed = (edge_SS[here] | edge_SS[there])[other] | (step >= 0.6 * whole)
-        pairs, changed, sharp = pairs + other.size, changed + int(other.sum()), sharp + int(crossed.sum())
-    return {"calm": 1 - changed / max(pairs, 1), "sharp": sharp / changed if changed else 1.0}
+        changed, sharp = changed + int(other.sum()), sharp + int(crossed.sum())
+    return {"crossings": changed / 2 / len(label_SS), "sharp": sharp / changed if changed else 1.0}

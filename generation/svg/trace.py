@@ -46,7 +46,7 @@ def traced(picture: Image, title: str | None = None) -> str:
     for side in _SIDES:
         pixels_SS3 = _pixels(picture, side)
         layers = layers_of(pixels_SS3)
-        if side > _SIDES[-1] and (1 - layers.calm) * 2 * len(pixels_SS3) ** 2 > MOST_BORDERS:
+        if side > _SIDES[-1] and layers.crossings * 2 * len(pixels_SS3) > MOST_BORDERS:
             continue
         text = rebuild(_drawn(layers, len(pixels_SS3)), title=title)
         if len(text.encode()) <= MOST_BYTES:
@@ -69,7 +69,7 @@ def _drawn(layers: Layers, side: int) -> str:
     ground = int(np.bincount(rim).argmax())
     paints = ["#{:02x}{:02x}{:02x}".format(*colour) for colour in layers.colours_K3]
     soft = ((layers.cover_KSS > 0.05) & (layers.cover_KSS < 0.95)).any(0).mean()
-    tolerance = _TOLERANCE if soft > 0.25 * (1 - layers.calm) else _ROUGH
+    tolerance = _TOLERANCE if soft > 0.25 * layers.crossings / side else _ROUGH
     least = max(2, round(_SPECKLE * side * side))
     found = sorted(enumerate(regions_of(layers.cover_KSS, ground, least)), key=lambda pair: -pair[1].area)
     lines = [f'<rect width="{GRID:g}" height="{GRID:g}" fill="{paints[ground]}"/>']
