@@ -66,8 +66,8 @@ def redrawn(
     The whole is drawn `candidates` times; where that is not like the picture, its things are also drawn one by one.
     With `trace` "auto" a flat picture that this is still not like is traced, and the likelier of both is taken; "never"
     leaves that out, "always" traces any picture at once, without eyes and hands. The provenance tells which it was
-    (`made_by`: words or traced), what was seen and how like (SSIM at 64 pixels) the drawing is. InputError for a picture
-    that cannot be read.
+    (`made_by`: words or traced), what was seen and how like (SSIM at 64 pixels) the drawing is. InputError for a
+    picture that cannot be read.
     """
     whole = padded(picture)
     if limits.check_trace(trace) == "always":

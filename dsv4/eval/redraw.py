@@ -58,7 +58,7 @@ def _icons(data_dir: Path, limit: int, seed: int) -> Iterator[Shown]:
 def run(
     studio: Any, data_dir: Path, kind: str, *, limit: int, seed: int = 0, trace: str = "auto"
 ) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Rows of what was seen, how the drawing was made and how like it is, and cells for a contact sheet: picture and drawing."""
+    """Rows of what was seen, how it was drawn and how like it is, and cells for a sheet: picture and drawing."""
     from PIL import Image
 
     from dsv4.messages import image

@@ -61,6 +61,16 @@ REDRAWN = (
     "a tiger on a mint background", "a cat to the left of a dog, flat style", "a blue circle above a red square",
     "an owl above a red apple on a sky blue background",
 )  # fmt: skip
+_HEAD = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96">'
+FLAT = (  # two icons, a mark in four colours, and one with letters' sharp corners
+    f'{_HEAD}<g fill="none" stroke="black" stroke-width="7" stroke-linecap="round"><circle cx="42" cy="42" r="24"/>'
+    '<path d="M60 60 82 82"/></g></svg>',
+    f'{_HEAD}<path d="M12 50 48 16 84 50H74V82H56V60H40V82H22V50z"/></svg>',
+    f'{_HEAD}<rect width="96" height="96" fill="#fff4d6"/><circle cx="48" cy="48" r="38" fill="#1d4ed8"/>'
+    '<circle cx="48" cy="48" r="26" fill="#fff4d6"/><path d="M30 66 48 24 66 66z" fill="#dc2626"/></svg>',
+    f'{_HEAD}<rect width="96" height="96" fill="#0f172a"/><path d="M14 76V20H28L48 52 68 20H82V76H68V44L48 '
+    '74 28 44V76z" fill="#f59e0b"/></svg>',
+)
 
 
 def _drawn(prompts: Sequence[str]) -> Callable[[Any], list[Cell]]:
@@ -99,7 +109,7 @@ def _begun(studio: Any) -> list[Cell]:
 
 def _redrawn(studio: Any) -> list[Cell]:
     """Pictures that the model painted, and the SVG that it made of each."""
-    svg, cells = part("generation.svg"), []
+    cells = []
     for prompt in REDRAWN:
         shown = studio.image(prompt, size=128).array
         try:
@@ -107,9 +117,21 @@ def _redrawn(studio: Any) -> list[Cell]:
         except InputError as error:
             cells.append((f"refused: {error}", [shown, np.full_like(shown, 255)]))
             continue
-        told = made.provenance["settings"]
-        cells.append((f"SSIM {told['likeness']:.2f}: {told['seen']}", [shown, svg.rasterise(made.text, CELL)]))
+        cells.append(_beside(shown, made))
     return cells
+
+
+def _traced(studio: Any) -> list[Cell]:
+    """Flat pictures that the model has no word for, and the SVG that it made of each."""
+    svg = part("generation.svg")
+    shown = [svg.rasterise(text, 256) for text in FLAT]
+    return [_beside(picture, studio.svg(picture=_as_image(picture))) for picture in shown]
+
+
+def _beside(shown_HW3: np.ndarray, made: Any) -> Cell:
+    told = made.provenance["settings"]
+    drawn = part("generation.svg").rasterise(made.text, CELL)
+    return f"SSIM {told['likeness']:.2f}, {told['made_by']}: {told['seen']}", [shown_HW3, drawn]
 
 
 SHEETS: dict[str, Callable[[Any], list[Cell]]] = {
@@ -123,6 +145,7 @@ SHEETS: dict[str, Callable[[Any], list[Cell]]] = {
     "clips": _filmed,
     "first_frames": _begun,
     "redrawn": _redrawn,
+    "traced": _traced,
 }
 
 

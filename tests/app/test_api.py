@@ -292,12 +292,17 @@ def test_a_picture_is_redrawn_as_svg(client):
     kept = client.post("/v1/files", files={"file": ("a.png", png(20, 20))}, data={"purpose": "vision"}).json()["id"]
     words = client.post(IMAGE, json={**ask, "image": {"file_id": kept}, "prompt": "a red heart"})
     assert "<title>a red heart</title>" in base64.b64decode(words.json()["data"][0]["b64_json"]).decode()
+    outlines = client.post(IMAGE, json={**ask, "trace": "always"}).json()["data"][0]
+    assert '<rect width="96" height="96"' in base64.b64decode(outlines["b64_json"]).decode()
+    settings = client.get(f"/v1/files/{outlines['file_id']}").json()["made_by"]["settings"]
+    assert settings["made_by"] == "traced" and settings["likeness"] > 0.9
     for wrong, status, say in (
         ({"image": {"file_id": "file_0"}}, 404, "no file"),
         ({"image": {"x": 1}}, 400, "image is a file, a data: address"),
         ({"image": data_url(b"no picture")}, 422, "not a file that can be shown"),
         ({"image": data_url(b"%PDF-1.4 ", "application/pdf")}, 400, "made after a picture"),
         ({"output_format": "png"}, 400, "a picture is redrawn"),
+        ({"trace": "allways"}, 400, "did you mean 'always'"),
     ):
         answer = client.post(IMAGE, json={"prompt": "x", **ask, **wrong})
         assert answer.status_code == status and say in answer.json()["error"]["message"], answer.text

@@ -158,6 +158,9 @@ def test_the_public_gradio_client_calls_the_named_endpoints(address, tmp_path):
         assert Path(client.predict("red heart icon", api_name="/svg")).read_text().startswith("<svg")
         with Image.open(client.predict("a tiger", 7, 64, api_name="/image")) as picture:
             assert picture.size == (64, 64) and "provenance" in picture.info
+            assert json.loads(picture.info["provenance"])["settings"]["guidance"] == 2
+        with Image.open(client.predict("a tiger", 7, 64, 2, api_name="/image")) as picture:
+            assert json.loads(picture.info["provenance"])["settings"]["guidance"] == 1  # as everywhere for two steps
         with av.open(client.predict("a ball", 1.0, first_frame=shown[0], api_name="/video")) as clip:
             assert clip.streams.video[0].frames == 8
         text, pages = client.predict(shown[0], api_name="/read")

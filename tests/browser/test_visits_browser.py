@@ -230,6 +230,9 @@ def test_a_picture_is_described_and_redrawn(address, visit, scene):
     page.get_by_role("button", name="Redraw as SVG").click()
     page.locator("#svg-result img.svg[alt='a picture of 96 x 64']").wait_for()
     page.locator("#code", has_text="circle").wait_for()
+    page.locator("#redraw-trace").get_by_label("always").check()
+    page.get_by_role("button", name="Redraw as SVG").click()
+    page.locator("#svg-result", has_text="traced, not drawn from words").wait_for()
 
 
 def test_a_zip_of_a_repository_is_asked_about(address, visit, tmp_path):

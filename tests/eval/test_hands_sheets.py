@@ -52,13 +52,13 @@ def test_a_redrawn_scene_is_scored_by_its_likeness(monkeypatch):
     drawing = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96"><circle cx="9" cy="9" r="9"/></svg>'
 
     class Studio:
-        def svg(self, *, picture):
+        def svg(self, *, picture, trace):
             assert Image.open(io.BytesIO(picture.source)).size == (512, 512)
             return SimpleNamespace(text=drawing, provenance={"settings": {"seen": "A cat.", "likeness": 0.75}})
 
     rows, cells = redraw.run(Studio(), "unused", "one", limit=2)
     assert [row["ssim"] for row in rows] == [0.75, 0.75] and rows[0]["caption"] == "a cat"
-    assert cells[0][0] == "SSIM 0.75: A cat." and len(cells[0][1]) == 2
+    assert cells[0][0] == "SSIM 0.75, words: A cat." and len(cells[0][1]) == 2
     monkeypatch.undo()
     with pytest.raises(InputError, match="unknown kind of picture"):
         list(redraw.cases("nowhere", "photo", limit=1))
