@@ -25,6 +25,7 @@ from dsv4.errors import InputError, unknown
 from dsv4.finish import clip_before_FHW3, continued
 from dsv4.messages import Repo, Text
 from dsv4.pictures_in import open_pictures
+from dsv4.redraw import redrawn
 from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg, Usage
 
 if TYPE_CHECKING:
@@ -121,9 +122,14 @@ class RemoteStudio:
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Svg:
-        """A drawing by the server's images, or by its chat model where it has none; always rebuilt here."""
+        """A drawing by the server's images, or by its chat model where it has none; always rebuilt here.
+
+        Of a picture only the outlines can be followed (`trace` "always"), which is done here.
+        """
+        if limits.check_trace(trace) == "always" and picture is not None:
+            return redrawn(self, picture, prompt, trace=trace, seed=seed)
         if picture is not None:
-            raise InputError(f"a picture cannot be redrawn at {self.url}: no public interface redraws")
+            raise InputError(f"a picture cannot be redrawn at {self.url}: no public interface redraws; trace='always' traces it here")
         text = limits.check_prompt(prompt)
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
         if candidates > 1:

@@ -130,6 +130,13 @@ def test_a_server_that_only_chats(chatty, tmp_path):
     reply = studio.chat("hello").reply
     assert (reply.stopped, reply.usage.read, reply.usage.written, reply.usage.cached) == ("length", 7, 2, 5)
     assert Chatty.asked[-1][0] == "Bearer secret" and b'"hello"' in Chatty.asked[-1][1]
+    content = tmp_path / "a.png"
+    Pixels.new("RGB", (40, 30), "red").save(content)
+    followed = studio.svg(picture=image(content), trace="always")  # nobody is asked
+    assert '<rect width="96" height="96" fill="#ff0000"/>' in followed.text
+    assert followed.provenance["settings"]["made_by"] == "traced"
+    with pytest.raises(InputError, match="no public interface redraws"):
+        studio.svg(picture=image(content))
     drawn = studio.svg("a square")  # asked of the chat model, rebuilt here
     assert "<rect" in drawn.text and "script" not in drawn.text and "script" in drawn.raw
     with pytest.raises(InputError, match="answered 404: no pictures here"):
