@@ -129,7 +129,8 @@ class RemoteStudio:
         if limits.check_trace(trace) == "always" and picture is not None:
             return redrawn(self, picture, prompt, trace=trace, seed=seed)
         if picture is not None:
-            raise InputError(f"a picture cannot be redrawn at {self.url}: no public interface redraws; trace='always' traces it here")
+            none = "no public interface redraws; trace='always' follows its outlines here"
+            raise InputError(f"a picture cannot be redrawn at {self.url}: {none}")
         text = limits.check_prompt(prompt)
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
         if candidates > 1:
