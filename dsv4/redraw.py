@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 QUESTION = "What is in this picture?"
 SIDE = 64  # pixels at which candidates are compared with the picture
+LARGEST = 2048  # pixels of a picture's longer side, beyond which it is reduced first
 LIKE_ENOUGH = 0.97  # likeness from which the parts are not drawn one by one as well; ground alone is worth much
 # Likeness below which a flat picture is traced. Of 120 drawings (docs/hands.md) none lies between 0.93 and 0.967: above
 # are the right things in their flat look, below are wrong things, and right ones whose look is another.
@@ -126,12 +127,16 @@ def _by(studio: Any, seed: int) -> dict[str, Any]:
 
 
 def padded(source: Any) -> PilImage:
-    """A picture padded to a square by the colour of its corner, RGB; InputError when unreadable."""
+    """A picture padded to a square by the colour of its corner, RGB of at most LARGEST; InputError when unreadable."""
     from PIL import Image
 
     from dsv4.pictures_in import open_pictures
 
     (opened,) = open_pictures([source])
+    if max(opened.size) > LARGEST:  # before it is padded: a long picture makes a vast square
+        scale = LARGEST / max(opened.size)
+        width, height = (max(1, round(side * scale)) for side in opened.size)
+        opened = opened.resize((width, height), Image.Resampling.BOX)
     side = max(opened.size)
     square = Image.new("RGB", (side, side), opened.getpixel((0, 0)))
     square.paste(opened, ((side - opened.width) // 2, (side - opened.height) // 2))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from app.cli import main
 from dsv4 import EchoStudio, InputError, image
-from dsv4.redraw import as_request, nouns_of, redrawn, redrawn_as, square
+from dsv4.redraw import as_request, nouns_of, padded, redrawn, redrawn_as, square
 from dsv4.results import Svg, Usage
 from generation.svg import rasterise
 
@@ -133,6 +133,8 @@ def test_a_wide_picture_is_traced_within_its_square():
 def test_a_picture_is_padded_to_a_square():
     assert square(as_image(np.full((10, 40, 3), 90, np.uint8))).shape == (64, 64, 3)
     assert (square(as_image(np.full((10, 40, 3), 90, np.uint8))) == 90).all()
+    long = padded(as_image(np.full((120, 9000, 3), 90, np.uint8)))
+    assert long.size == (2048, 2048) and long.getpixel((9, 9)) == (90, 90, 90)
     with pytest.raises(InputError):
         square(image(b"no picture"))
 
