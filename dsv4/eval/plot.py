@@ -77,12 +77,14 @@ def chart(
     log_x: bool = False,
     log_y: bool = False,
     borders: tuple[Border, ...] = (),
-    beside: bool = False,
+    legend: str = "top",
+    bounds_y: tuple[float, ...] = (),
     width: float = WIDTH,
 ) -> str:
     """One SVG document; ValueError without points, or where a logarithm is asked of what is not above zero.
 
-    beside: the legend stands at the right of the chart and not in it.
+    legend: "top" or "bottom" of the chart, at the left, or "beside" it.
+    bounds_y: numbers that the y axis holds at least.
     """
     points = [point for line in lines for point in line.points]
     if not points:
@@ -92,10 +94,10 @@ def chart(
     ]
     if any((log_x and px <= 0) or (log_y and py <= 0) for px, py in points + ends):
         raise ValueError("a logarithmic axis holds only numbers above zero")
-    stop = width - RIGHT - LEGEND * beside
+    stop = width - RIGHT - LEGEND * (legend == "beside")
     across = Axis([px for px, _ in points], LEFT, stop, log=log_x)
-    up = Axis([py for _, py in points + ends], HEIGHT - BOTTOM, TOP, log=log_y)
-    body = [words((LEFT + stop) / 2 if beside else width / 2, 18, title, anchor="middle", more='font-size="14"')]
+    up = Axis([py for _, py in points + ends] + list(bounds_y), HEIGHT - BOTTOM, TOP, log=log_y)
+    body = [words(width / 2, 18, title, anchor="middle", more='font-size="14"')]
     for value in across.ticks():
         at = across.place(value)
         body.append(rule(at, TOP, at, HEIGHT - BOTTOM))
@@ -109,7 +111,7 @@ def chart(
         body.append(words(at + 3, TOP - 2, border.name, more=f'fill="{FAINT}"'))
     for number, line in enumerate(lines):
         body += _drawn(line, across, up, line.colour or COLOURS[number % len(COLOURS)])
-    body += _legend(lines, stop + 2 if beside else LEFT)
+    body += _legend(lines, stop + 2 if legend == "beside" else LEFT, low=legend == "bottom")
     body.append(words((LEFT + stop) / 2, HEIGHT - 12, x, anchor="middle"))
     body.append(words(16, HEIGHT / 2, y, anchor="middle", more=f'transform="rotate(-90 16 {HEIGHT / 2})"'))
     return page(body, width=width, height=HEIGHT)
@@ -126,8 +128,9 @@ def _drawn(line: Line, across: Axis, up: Axis, colour: str) -> list[str]:
     return body + [dot(px, py, colour) for px, py in places] * (line.dots and not line.faint)
 
 
-def _legend(lines: list[Line], left: float) -> list[str]:
-    body, height = [], TOP + 12
+def _legend(lines: list[Line], left: float, *, low: bool) -> list[str]:
+    named = sum(not line.faint for line in lines)
+    body, height = [], HEIGHT - BOTTOM - 16 * named if low else TOP + 12
     for number, line in enumerate(lines):
         if not line.faint:
             body.append(box(left + 10, height - 8, 10, 10, line.colour or COLOURS[number % len(COLOURS)]))
