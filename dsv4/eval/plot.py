@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#0a7ea4", "#bf3989", "#57606a")
+COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#0a7ea4", "#bf3989", "#57606a", "#d4a72c", "#116329")
 INK, FAINT, GRID = "#1f2328", "#656d76", "#e5e5e5"
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 360, 70, 20, 40, 50
 LEGEND = 130  # width of a legend that stands beside the chart
@@ -19,7 +19,8 @@ LEGEND = 130  # width of a legend that stands beside the chart
 class Line:
     """A name and its points (x, y); `spread` has the lowest and highest y of each point where these are known.
 
-    faint: drawn thin and pale, without points and without a place in the legend. colour: by its number without.
+    faint: drawn thin and pale, without points and without a place in the legend, as where `named` is False.
+    colour: by its number without.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Line:
     faint: bool = False
     dots: bool = True
     colour: str = ""
+    named: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,16 +107,24 @@ def chart(
     for value in up.ticks():
         at = up.place(value)
         body += [rule(LEFT, at, stop, at), words(LEFT - 6, at + 4, short(value), anchor="end")]
-    for border in borders:
-        at = across.place(border.x)
-        body.append(rule(at, TOP - 10, at, HEIGHT - BOTTOM, colour=FAINT, more='stroke-dasharray="3 3"'))
-        body.append(words(at + 3, TOP - 2, border.name, more=f'fill="{FAINT}"'))
+    body += _borders(borders, across)
     for number, line in enumerate(lines):
         body += _drawn(line, across, up, line.colour or COLOURS[number % len(COLOURS)])
     body += _legend(lines, stop + 2 if legend == "beside" else LEFT, low=legend == "bottom")
     body.append(words((LEFT + stop) / 2, HEIGHT - 12, x, anchor="middle"))
     body.append(words(16, HEIGHT / 2, y, anchor="middle", more=f'transform="rotate(-90 16 {HEIGHT / 2})"'))
     return page(body, width=width, height=HEIGHT)
+
+
+def _borders(borders: tuple[Border, ...], across: Axis) -> list[str]:
+    body, free = [], [0.0, 0.0, 0.0]  # where the names on each of three heights end
+    for border in borders:
+        at = across.place(border.x)
+        height = next((place for place, end in enumerate(free) if end <= at), 0)
+        free[height] = at + 8 + 6.2 * len(border.name)
+        body.append(rule(at, TOP - 10, at, HEIGHT - BOTTOM, colour=FAINT, more='stroke-dasharray="3 3"'))
+        body.append(words(at + 3, TOP - 2 + 11 * height, border.name, more=f'fill="{FAINT}"'))
+    return body
 
 
 def _drawn(line: Line, across: Axis, up: Axis, colour: str) -> list[str]:
@@ -129,10 +139,10 @@ def _drawn(line: Line, across: Axis, up: Axis, colour: str) -> list[str]:
 
 
 def _legend(lines: list[Line], left: float, *, low: bool) -> list[str]:
-    named = sum(not line.faint for line in lines)
+    named = sum(line.named and not line.faint for line in lines)
     body, height = [], HEIGHT - BOTTOM - 16 * named if low else TOP + 12
     for number, line in enumerate(lines):
-        if not line.faint:
+        if line.named and not line.faint:
             body.append(box(left + 10, height - 8, 10, 10, line.colour or COLOURS[number % len(COLOURS)]))
             body.append(words(left + 26, height + 1, line.name))
             height += 16
