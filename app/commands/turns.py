@@ -13,7 +13,8 @@ from dsv4.messages import Message
 from dsv4.results import SUFFIXES
 
 TRANSCRIPT = "transcript.md"
-SHOWN = 128  # width at which the transcript shows what was made, in pixels
+SEEN = {"svg": ".png", "video": ".gif"}  # what a transcript shows: black lines on a dark page would not be seen
+WIDTH = 128  # at which it shows what was made, in pixels
 
 
 def read_turns(path: str) -> list[str]:
@@ -58,11 +59,12 @@ def _turns(studio: Any, lines: list[str], folder: Path | None, settings: dict[st
 
 
 def _made(studio: Any, reply: Any, folder: Path, number: int, seed: int) -> str:
-    """Do what a reply asks the hands for; the line that shows it. A clip is kept as MP4 and shown as GIF."""
+    """Do what a reply asks the hands for; the line that shows it and leads to the file."""
     try:
         made = studio.perform(reply.call, seed=seed)
     except InputError as error:
         return f"-> {error}"
     path = made.save(folder / f"{number:02}{SUFFIXES[reply.call.kind][0]}")
-    shown = made.save(folder / f"{number:02}.gif") if reply.call.kind == "video" else path
-    return f'<br>[<img src="{shown.name}" width="{SHOWN}" alt="{html.escape(reply.call.text)}">]({path.name})'
+    suffix = SEEN.get(reply.call.kind)
+    seen = made.save(path.with_suffix(suffix)) if suffix else path
+    return f'<br>[<img src="{seen.name}" width="{WIDTH}" alt="{html.escape(reply.call.text)}">]({path.name})'

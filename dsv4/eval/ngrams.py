@@ -156,7 +156,8 @@ def _band(
             for number, place in enumerate(places):
                 value = layer.gates[place][row] if row < lanes else layer.added[place]
                 colour = _colour(GATE, value) if row < lanes else _colour(ADDED, value / strong)
-                joined = number > 0 and not lit.tokens[place].startswith(" ")  # a piece of the word before it
+                before = lit.tokens[place - 1] if number else " "
+                joined = not before.endswith(" ") and not lit.tokens[place].startswith(" ")  # a piece of a word
                 told = f"{lit.ngram(place, layer.reach)}: {value:.2f}"
                 x = LEFT + CELL * number + (0 if joined else 2)
                 body.append(

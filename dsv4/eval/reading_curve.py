@@ -165,10 +165,17 @@ def main(argv: list[str] | None = None) -> int:
             started = time.monotonic()
             try:
                 points.append(measure(session, mode, density))
+            except InputError:
+                raise
             except ValueError as error:
                 print(f"<!-- {mode}: these eyes do not take it: {error} -->", flush=True)
                 break
-            print(f"<!-- {mode} {density}: {100 * points[-1].right:.1f} %, {time.monotonic() - started:.0f} s -->")
+            print(
+                f"<!-- {mode} {density}: {100 * points[-1].right:.1f} %, {time.monotonic() - started:.0f} s -->",
+                flush=True,
+            )
+    if not points:
+        raise InputError("no page was read: these eyes take none of the modes asked for")
     print("\n".join(table(points)))
     args.out.write_text(draw(points), encoding="utf-8")
     kept = json.dumps([asdict(point) for point in points], indent=1)

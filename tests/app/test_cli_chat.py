@@ -33,7 +33,8 @@ def test_the_transcript_is_what_was_printed_with_headings_and_what_was_made(call
     written = (tmp_path / "made" / "transcript.md").read_text()
     assert written == said and written.startswith("**Greetings**\n\n1. **hello**\n   ")
     assert "\n\n**Drawings**\n\n2. **draw a <b>**" in written
-    assert '[<img src="02.svg" width="128" alt="svg: a &lt;b&gt;">](02.svg)' in written
+    assert '[<img src="02.png" width="128" alt="svg: a &lt;b&gt;">](02.svg)' in written
+    assert (tmp_path / "made" / "02.png").read_bytes()[1:4] == b"PNG"
 
 
 def test_a_clip_is_kept_as_mp4_and_shown_as_gif(monkeypatch, tmp_path):
