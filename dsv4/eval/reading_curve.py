@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -168,12 +169,10 @@ def main(argv: list[str] | None = None) -> int:
             except InputError:
                 raise
             except ValueError as error:
-                print(f"<!-- {mode}: these eyes do not take it: {error} -->", flush=True)
+                print(f"{mode}: these eyes do not take it: {error}", file=sys.stderr)
                 break
-            print(
-                f"<!-- {mode} {density}: {100 * points[-1].right:.1f} %, {time.monotonic() - started:.0f} s -->",
-                flush=True,
-            )
+            took = time.monotonic() - started
+            print(f"{mode} {density}: {100 * points[-1].right:.1f} %, {took:.0f} s", file=sys.stderr)
     if not points:
         raise InputError("no page was read: these eyes take none of the modes asked for")
     print("\n".join(table(points)))
