@@ -121,7 +121,9 @@ def _add_making(commands: argparse._SubParsersAction) -> None:
     chat = _command(commands, "chat", "ask a question, about pictures or without", "make:chat")
     told = "also write the answer to this file: its words, or what it draws, paints or animates (a folder with --turns)"
     _common(chat, output=told, optional=True)
-    chat.add_argument("--turns", metavar="FILE", help="hold a conversation: questions from a file, one a line")
+    chat.add_argument(
+        "--turns", metavar="FILE", help="hold a conversation: questions from a file, one a line, headings behind '# '"
+    )
     chat.add_argument("--image", action="append", default=[], metavar="FILE", help="a picture; may be given again")
     chat.add_argument("--document", action="append", default=[], metavar="FILE", help="a PDF or many-page TIFF")
     chat.add_argument("--video", action="append", default=[], metavar="FILE", help="a clip to look at")

@@ -17,11 +17,12 @@ import dsv4
 from dsv4 import forecast, limits
 from dsv4._parts import part
 from dsv4.errors import InputError, unknown
-from dsv4.messages import Message, document, image, video
+from dsv4.messages import document, image, video
 from dsv4.redraw import QUESTION, redrawn_as
 from dsv4.results import SUFFIXES, Progress, Reply, Svg, check_output
 
 from ..settings import resolve
+from .turns import hold, read_turns
 
 CLIPS = (".mp4", ".webm", ".mov", ".mkv", ".avi")
 
@@ -76,30 +77,15 @@ def _keep(studio: Any, reply: Reply, path: str, seed: int) -> None:
 
 
 def _turns(args: argparse.Namespace) -> int:
-    """Hold a conversation from a file of questions, one a line, and print it; what is made is kept in a folder."""
+    """Hold a conversation from a file of questions, one a line, and print it; a folder keeps it and what is made."""
     for flag in ("prompt", "image", "document", "video", "json"):
         if getattr(args, flag):
             raise InputError(f"--turns holds a conversation of words from a file; it takes no {flag}")
     limits.check_mode(args.mode)
     limits.check_numbers(seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens)
-    try:
-        asked = Path(args.turns).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read '{args.turns}': {error}") from error
-    questions = [limits.check_prompt(line) for line in asked if line.strip()]
-    limits.check_count("questions", questions, limits.HISTORY_MESSAGES // 2)
-    studio, history = _load(args), []
-    folder = Path(args.output) if args.output else None
-    for number, question in enumerate(questions, 1):
-        settings: dict[str, Any] = {"mode": args.mode, "seed": args.seed}
-        settings |= {"temperature": args.temperature, "max_tokens": args.max_tokens}
-        reply = studio.chat(question, history=tuple(history), **settings).reply
-        history += [Message.said("user", question), Message.said("assistant", reply.text or "...")]
-        print(f"{number}. **{question}**\n   {reply.text}")
-        if reply.call is not None and folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-            made = studio.perform(reply.call, seed=args.seed)
-            print(f"   -> {made.save(folder / f'{number:02}{SUFFIXES[reply.call.kind][0]}')}")
+    lines = read_turns(args.turns)
+    settings = {"mode": args.mode, "seed": args.seed, "temperature": args.temperature, "max_tokens": args.max_tokens}
+    hold(_load(args), lines, folder=Path(args.output) if args.output else None, say=print, **settings)
     return 0
 
 

@@ -45,6 +45,12 @@ class Engram(nn.Module):
 
     def forward(self, x_BTNW: Tensor, shifts: list[Tensor], frame: Frame) -> Tensor:
         """What to add to the lanes [B, T, N, W]; `shifts` are the memory ids 0, 1, … places back."""
+        gate_BTN, value_BT1W = self.look_up(x_BTNW, shifts, frame)
+        gated_BTNW = gate_BTN[..., None].to(value_BT1W.dtype) * value_BT1W
+        return gated_BTNW + self._convolve(gated_BTNW, shifts[0] != DEAD, frame)
+
+    def look_up(self, x_BTNW: Tensor, shifts: list[Tensor], frame: Frame) -> tuple[Tensor, Tensor]:
+        """How far every lane opens to what is found, 0 to 1 [B, T, N], and what is found, [B, T, 1, W]."""
         rows_BTR, open_BTO = ngram_rows(shifts, self.multipliers, self.primes)
         found_BTRD = fetched(self, rows_BTR, frame).to(x_BTNW.dtype)
         open_BTR = open_BTO.repeat_interleave(self.part.heads, -1)
@@ -52,14 +58,11 @@ class Engram(nn.Module):
         lanes, hidden = self.conv_norm.shape
         both = F.linear(read_BTM, torch.cat((self.key.flatten(0, 1), self.value.weight)))
         key_BTNW = both[..., : lanes * hidden].unflatten(-1, (lanes, hidden))
-        value_BT1W = both[..., None, lanes * hidden :]
         key_BTNW = rms_norm(key_BTNW, eps=self.eps) * self.key_norm.to(key_BTNW.dtype)
         lane_BTNW = rms_norm(x_BTNW, eps=self.eps) * self.lane_norm.to(x_BTNW.dtype)
         agree_BTN = wide(key_BTNW * lane_BTNW).sum(-1) / math.sqrt(hidden)
         gate_BTN = torch.sigmoid(torch.sign(agree_BTN) * agree_BTN.abs().clamp_min(1e-6).sqrt())
-        gate_BTN = gate_BTN * (shifts[0] != DEAD)[..., None]
-        gated_BTNW = gate_BTN[..., None].to(value_BT1W.dtype) * value_BT1W
-        return gated_BTNW + self._convolve(gated_BTNW, shifts[0] != DEAD, frame)
+        return gate_BTN * (shifts[0] != DEAD)[..., None], both[..., None, lanes * hidden :]
 
     def _convolve(self, gated_BTNW: Tensor, open_BT: Tensor, frame: Frame) -> Tensor:
         """Depthwise causal convolution with steps of `max_order`, SiLU after it; closed at closed places."""
@@ -99,6 +102,11 @@ class FusedEngram(nn.Module):
 
     def forward(self, x_BTNW: Tensor, shifts: list[Tensor], frame: Frame) -> Tensor:
         """What to add to the lanes [B, T, N, W]; `shifts` are the memory ids 0, 1, … places back."""
+        gate_BTN, value_BT1W = self.look_up(x_BTNW, shifts, frame)
+        return (gate_BTN[..., None] * value_BT1W).to(x_BTNW.dtype)
+
+    def look_up(self, x_BTNW: Tensor, shifts: list[Tensor], frame: Frame) -> tuple[Tensor, Tensor]:
+        """How far every lane opens to what is found, 0 to 1 [B, T, N], and what is found, [B, T, 1, W]."""
         rows_BTR, _ = ngram_rows(shifts, self.multipliers, self.primes)
         found_BTRD = fetched(self, rows_BTR, frame).to(x_BTNW.dtype)
         both = self.both(found_BTRD.flatten(-2)).unflatten(-1, (self.lanes + 1, -1))
@@ -109,8 +117,7 @@ class FusedEngram(nn.Module):
         )
         agree_BTN = (lane_BTNW * weights_NW * key_BTNW).sum(-1) * scale_BTN * lane_BTNW.shape[-1] ** -0.5
         gate_BTN = torch.sigmoid(torch.copysign(agree_BTN.abs().clamp_min(1e-6).sqrt(), agree_BTN))
-        gate_BTN = gate_BTN * (shifts[0] >= 0)[..., None]
-        return (gate_BTN[..., None] * value_BT1W).to(x_BTNW.dtype)
+        return gate_BTN * (shifts[0] >= 0)[..., None], value_BT1W
 
 
 def prefetch(module: Engram | FusedEngram, shifts: list[Tensor], frame: Frame) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dsv4.errors import InputError, unknown
 from dsv4.eval.claims_kit import Finding, Setting
-from dsv4.eval.claims_plot import chart
+from dsv4.eval.plot import chart
 
 
 def claims() -> dict[str, Callable[[Setting], Iterator[Finding]]]:

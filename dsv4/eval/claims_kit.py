@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dsv4.eval.claims_plot import Line
+from dsv4.eval.plot import Line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dsv4.core.config import AttentionConfig, CoreConfig, EngramConfig, ExpertsConfig, LanesConfig
 from dsv4.eval.claims_kit import Finding, Setting, mean, spread
-from dsv4.eval.claims_plot import Line
+from dsv4.eval.plot import Line
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -59,16 +59,34 @@ def page_cases(data_dir: Path, *, characters: int, limit: int, seed: int = 0) ->
     return found
 
 
-def pictures(found: Sequence[ReadingCase], sheets: GlyphSheets) -> np.ndarray:
-    """The printed pictures of some cases, uint8 [B, 512, 512, 3]."""
+def pictures(found: Sequence[ReadingCase], sheets: GlyphSheets, *, side: int = SIDE) -> np.ndarray:
+    """The printed pictures of some cases, uint8 [B, side, side, 3], laid out at 512 and printed at any side."""
     import torch
 
     from dsv4.data.compose import to_bytes
 
-    pages = [case.page.arrays() for case in found]
+    pages = [(case.page if side == SIDE else enlarged(case.page, side)).arrays() for case in found]
     joined = {name: np.concatenate([page[name] for page in pages]) for name in pages[0]}
     batch = {name: torch.from_numpy(array).to(sheets.packed.device) for name, array in joined.items()}
-    return to_bytes(render_text(batch, sheets, SIDE)).permute(0, 2, 3, 1).cpu().numpy()
+    return to_bytes(render_text(batch, sheets, side)).permute(0, 2, 3, 1).cpu().numpy()
+
+
+def enlarged(page: Page, side: int) -> Page:
+    """The same page at another number of pixels a side: letters are printed anew at the larger size, not stretched."""
+    at = (np.arange(side) + 0.5) * SIDE / side - 0.5
+    nearest = np.rint(at).astype(int).clip(0, SIDE - 1)
+    off = (at - nearest).astype(np.float32)  # how far beside the pixel that knows its place in the strip
+    columns = page.columns[..., nearest]
+    shift = off / page.scale[:, None, :, None]
+    line = page.line[:, nearest]
+    down = page.row[:, nearest] + off / np.take_along_axis(page.scale, line, axis=1)
+    return replace(
+        page,
+        columns=np.where(columns < 0, columns, np.maximum(columns + shift, 0)).astype(np.float32),
+        line=line,
+        row=np.where(page.row[:, nearest] <= -9, page.row[:, nearest], down).astype(np.float32),
+        scale=page.scale * np.float32(side / SIDE),
+    )
 
 
 def judge(case: ReadingCase, output: str) -> bool:

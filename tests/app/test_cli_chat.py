@@ -4,8 +4,12 @@ import pytest
 
 from app.cli import main
 from app.commands import make
+from app.commands.turns import read_turns
 from dsv4 import EchoStudio
+from dsv4.chat_format import Call
+from dsv4.results import ChatStream, Reply
 from tests.app.studios import Calling
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -20,6 +24,37 @@ def test_a_conversation_from_a_file_is_printed_and_what_it_makes_is_kept(calling
     said = capsys.readouterr().out
     assert "1. **hello**" in said and "2. **draw a tiger**\n   svg: a tiger" in said
     assert (tmp_path / "made" / "02.svg").read_text().startswith("<svg")
+
+
+def test_the_transcript_is_what_was_printed_with_headings_and_what_was_made(calling, tmp_path, capsys):
+    (tmp_path / "asked.txt").write_text("# Greetings\nhello\n# Drawings\n\ndraw a <b>\n")
+    assert main(["chat", "--turns", str(tmp_path / "asked.txt"), "-o", str(tmp_path / "made")]) == 0
+    said = capsys.readouterr().out
+    written = (tmp_path / "made" / "transcript.md").read_text()
+    assert written == said and written.startswith("**Greetings**\n\n1. **hello**\n   ")
+    assert "\n\n**Drawings**\n\n2. **draw a <b>**" in written
+    assert '[<img src="02.png" width="128" alt="svg: a &lt;b&gt;">](02.svg)' in written
+    assert (tmp_path / "made" / "02.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_a_clip_is_kept_as_mp4_and_shown_as_gif(monkeypatch, tmp_path):
+    class Filming(Calling):
+        def chat(self, prompt, *pictures, **settings):
+            call = Call(kind="video", prompt="a ball")
+            reply = Reply(text=call.text, provenance={}, call=call)
+            return ChatStream(lambda stop: iter([call.text]), lambda text, stopped: reply)
+
+    (tmp_path / "asked.txt").write_text("a ball please\n")
+    monkeypatch.setattr(make, "_load", lambda args: Filming())
+    assert main(["chat", "--turns", str(tmp_path / "asked.txt"), "-o", str(tmp_path)]) == 0
+    assert '<img src="01.gif" width="128" alt="video: a ball">](01.mp4)' in (tmp_path / "transcript.md").read_text()
+    assert (tmp_path / "01.gif").read_bytes()[:3] == b"GIF" and (tmp_path / "01.mp4").stat().st_size > 0
+
+
+def test_the_questions_of_the_documents_are_twenty_over_five_themes():
+    lines = read_turns(str(ROOT / "docs" / "turns.txt"))
+    headings = [number for number, line in enumerate(lines) if line.startswith("# ")]
+    assert headings == [0, 5, 10, 15, 20] and len(lines) == 25
 
 
 def test_every_turn_is_told_what_was_said_before(monkeypatch, tmp_path, capsys):

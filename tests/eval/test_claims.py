@@ -13,7 +13,7 @@ from app.cli import main
 from dsv4.core.count import count
 from dsv4.eval import claims, claims_cost, claims_trained
 from dsv4.eval.claims_kit import Setting
-from dsv4.eval.claims_plot import Line, chart
+from dsv4.eval.plot import Line, chart
 
 SETTING = Setting(scale=1, seeds=(0,), device="cpu")
 
