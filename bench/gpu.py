@@ -101,7 +101,7 @@ def _supervise(args: argparse.Namespace) -> int:
     path = args.out / "gpu.json"
     path.unlink(missing_ok=True)
     seed = args.seed if args.seed is not None else int.from_bytes(os.urandom(4), "little") % 2**31
-    environment = os.environ | {"PYTHONUNBUFFERED": "1", "DSV4_TRITON": "1", "DSV4_REPLAY": "1"}
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "DSV4_TRITON": "1", "DSV4_REPLAY": "1", "DSV4_GROUPED": "1"}
     if args.rehearse:
         environment |= {"TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     while True:

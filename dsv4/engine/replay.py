@@ -2,13 +2,12 @@
 
 Launching the kernels of a small core one by one takes many times as long as running them (docs/gpu.md). Graphs are
 captured as they are needed, one for every doubling of what is looked at, and all of one `Replay` share their memory.
-Tried only where `DSV4_REPLAY=1` asks for it, until it has been timed on a card. Without CUDA the very same steps run
+`DSV4_REPLAY` switches it (ops/switches.py); docs/gpu_h200.md has its timings. Without CUDA the very same steps run
 unreplayed, for tests. Shape letters: B sequences, V vocabulary, L layers, R rows a token, Y numbers or bytes a row.
 """
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -258,10 +257,12 @@ class Replays:
 
 
 def replays_of(core: LanguageCore) -> Replays | None:
-    """Replays where they are asked for (`DSV4_REPLAY=1`), the core is on CUDA, and of a kind that has static steps."""
+    """Replays of a core on CUDA whose kind has static steps; None elsewhere, and where `DSV4_REPLAY=0` says so."""
     from dsv4.core.static import can_be_static
+    from dsv4.ops.switches import taken_on
 
-    wanted = os.environ.get("DSV4_REPLAY") == "1" and core.embedding.weight.device.type == "cuda"
+    device = core.embedding.weight.device
+    wanted = taken_on(device, "DSV4_REPLAY") and taken_on(device, "DSV4_GROUPED")
     return Replays(core) if wanted and can_be_static(core.config) else None
 
 

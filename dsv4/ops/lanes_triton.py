@@ -3,8 +3,8 @@
 Shape letters: T tokens, N lanes, W hidden, C = N W, M mixing numbers = N (2 + N).
 Source: the formulas of core/hyper.py (mHC, arXiv 2512.24880), which are the reference. Reading is a product with all
 lanes and a sum of squares in one pass, Sinkhorn (sinkhorn_triton.py), and a pass that collapses the lanes; writing is
-one pass. Operators are opaque to the compiler. Tested in the interpreter, not timed on a card yet: taken where
-`DSV4_TRITON=1` asks for them.
+one pass. Operators are opaque to the compiler. Tested in the interpreter and on an H200
+(docs/gpu_h200.md); `DSV4_TRITON` switches them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from dsv4.ops import sinkhorn_triton
+from dsv4.ops.switches import possible, taken_on
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-WANTED = INTERPRETED or (os.environ.get("DSV4_TRITON") == "1" and torch.cuda.is_available())
+WANTED = INTERPRETED or possible("DSV4_TRITON")
 AVAILABLE = WANTED and importlib.util.find_spec("triton") is not None
 
 if TYPE_CHECKING or AVAILABLE:
@@ -33,7 +34,10 @@ WIDE = 1024  # numbers of a lane that a program of the passes takes at a time
 
 def applies(x_BTNW: Tensor, lanes: int) -> bool:
     """Whether the kernels may be taken for these lanes."""
-    return AVAILABLE and lanes in LANES and x_BTNW.dtype != torch.float64 and (INTERPRETED or x_BTNW.is_cuda)
+    if not AVAILABLE or torch.compiler.is_compiling():  # the compiler joins a site's operations as well
+        return False
+    ready = lanes in LANES and x_BTNW.dtype != torch.float64
+    return ready and (INTERPRETED or taken_on(x_BTNW.device, "DSV4_TRITON"))
 
 
 if AVAILABLE:

@@ -3,13 +3,12 @@
 Shape letters: N tokens, K experts of each, E experts, F inner size, W hidden, M rows of all groups, S = N K slots.
 Rows are sorted by expert; each expert's rows begin at a multiple of eight, which 16-byte loads of bfloat16 need also
 where groups are summed over, so every shape follows from N alone. Source: torch's grouped product (`torch._grouped_mm`:
-bfloat16 on Hopper); elsewhere its groups are multiplied one by one, which is the reference. Not timed on a card yet, so
-`DSV4_GROUPED=1` or `DSV4_REPLAY=1` asks for it.
+bfloat16 on Hopper); elsewhere its groups are multiplied one by one, which is the reference. docs/gpu_h200.md has
+its timings; `DSV4_GROUPED` switches it.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,17 +17,18 @@ from torch import Tensor
 
 from dsv4.ops import routed_triton
 from dsv4.ops.numbers import compute_dtype
+from dsv4.ops.switches import possible, taken_on
 
 ROUND = 8  # rows to which groups are filled up
 FEW = 8  # tokens up to which each reads its experts' weights by itself
-AVAILABLE = "1" in (os.environ.get("DSV4_GROUPED"), os.environ.get("DSV4_REPLAY")) and torch.cuda.is_available()
+AVAILABLE = possible("DSV4_GROUPED")
 
 Unit = Callable[[Tensor, Tensor], Tensor]
 
 
 def form_of(x_NW: Tensor, experts_in: object) -> str:
     """`few`, `grouped`, or `loop` where the host must sort: off CUDA, and where there is no grouped product."""
-    if not AVAILABLE or not x_NW.is_cuda or not isinstance(experts_in, Tensor):
+    if not AVAILABLE or not isinstance(experts_in, Tensor) or not taken_on(x_NW.device, "DSV4_GROUPED"):
         return "loop"
     if x_NW.shape[0] <= FEW and not torch.is_grad_enabled():
         return "few"

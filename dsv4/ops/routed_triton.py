@@ -2,7 +2,7 @@
 
 Shape letters: N tokens, K experts of each, E experts, F inner size, W hidden.
 Source: the formula of routed.py (`few`). Memory decides here, so products are sums of loaded rows, without tensor
-cores. Tested in Triton's interpreter, not timed on a card yet: taken where `DSV4_TRITON=1` asks for it.
+cores. Tested in Triton's interpreter and on an H200 (docs/gpu_h200.md); `DSV4_TRITON` switches it.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dsv4.ops.switches import possible, taken_on
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-WANTED = INTERPRETED or (os.environ.get("DSV4_TRITON") == "1" and torch.cuda.is_available())
+WANTED = INTERPRETED or possible("DSV4_TRITON")
 AVAILABLE = WANTED and importlib.util.find_spec("triton") is not None
 
 if TYPE_CHECKING or AVAILABLE:
@@ -28,7 +30,7 @@ ROWS, STEP = 16, 256  # rows of a matrix that a program multiplies, and numbers 
 def applies(x_NW: Tensor, weights: Tensor) -> bool:
     """Whether the kernels may be taken for these tensors."""
     ready = AVAILABLE and not torch.is_grad_enabled() and x_NW.dtype == weights.dtype != torch.float64
-    return ready and (INTERPRETED or (x_NW.is_cuda and weights.is_cuda))
+    return ready and (INTERPRETED or (taken_on(x_NW.device, "DSV4_TRITON") and weights.is_cuda))
 
 
 if AVAILABLE:

@@ -3,7 +3,7 @@
 Shape letters: B rows of the batch, S kept rows, R rows, Q queries, K chosen, D numbers a row, Y bytes a row.
 Source: the layouts of fp8.py (`RowFormat`), the reference bit by bit. Codes are rounded by their bits, to nearest and
 of two as near to the even one, so that it does not matter what a card knows of eight-bit floats. Tested in the
-interpreter, not timed on a card yet: taken where `DSV4_TRITON=1` asks for it.
+interpreter and on an H200 (docs/gpu_h200.md); `DSV4_TRITON` switches it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor
 
+from dsv4.ops.switches import possible, taken_on
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-WANTED = INTERPRETED or (os.environ.get("DSV4_TRITON") == "1" and torch.cuda.is_available())
+WANTED = INTERPRETED or possible("DSV4_TRITON")
 AVAILABLE = WANTED and importlib.util.find_spec("triton") is not None
 
 if TYPE_CHECKING or AVAILABLE:
@@ -41,7 +43,9 @@ class Layout(NamedTuple):
 
 def applies(given: Tensor, layout: Layout, dtype: torch.dtype) -> bool:
     """Whether the kernels may be taken: whole tiles of a power of two, and numbers that hold every code exactly."""
-    if not AVAILABLE or not (INTERPRETED or given.is_cuda) or dtype not in (torch.bfloat16, torch.float32):
+    if not AVAILABLE or dtype not in (torch.bfloat16, torch.float32):
+        return False
+    if not (INTERPRETED or taken_on(given.device, "DSV4_TRITON")):
         return False
     plain, rotated, tile, scale, size, _ = layout
     return plain % 4 == size % 4 == (2 * rotated) % 4 == tile & (tile - 1) == 0 and scale in (1, 4)

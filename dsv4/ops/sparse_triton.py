@@ -4,8 +4,8 @@ Shape letters: N queries of all rows of a batch, S entries or keys, K chosen, H 
 value, I index heads, C index size, B rows of the batch, P parts that the chosen of a query are cut into.
 Source: the formulas of attend.py (`attend_chosen`) and select.py (`index_scores`); parts are joined as in
 Flash-Decoding (each keeps its highest score and its sum). Gathered rows are never written to memory, and the scores of
-single heads neither. Tested in Triton's interpreter; not yet timed on a card, so they are only taken where
-DSV4_TRITON=1 asks for them.
+single heads neither. Tested in Triton's interpreter, on an H100 and an H200 (docs/gpu.md); `DSV4_TRITON`
+switches them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from dsv4.ops.switches import possible, taken_on
+
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-WANTED = INTERPRETED or (os.environ.get("DSV4_TRITON") == "1" and torch.cuda.is_available())
+WANTED = INTERPRETED or possible("DSV4_TRITON")
 AVAILABLE = WANTED and importlib.util.find_spec("triton") is not None
 
 if TYPE_CHECKING or AVAILABLE:
@@ -33,7 +35,9 @@ SCORES_ROWS, SCORES_KEYS = 64, 128  # heads of several queries, and keys, of one
 
 def applies(*tensors: Tensor) -> bool:
     """Whether the kernels may be taken for these tensors."""
-    return AVAILABLE and not torch.is_grad_enabled() and (INTERPRETED or all(tensor.is_cuda for tensor in tensors))
+    if not AVAILABLE or torch.is_grad_enabled():
+        return False
+    return INTERPRETED or all(taken_on(tensor.device, "DSV4_TRITON") for tensor in tensors)
 
 
 if AVAILABLE:

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import torch
+
 from dsv4.ops import lanes_triton
 
 INTERPRETED = """
@@ -71,5 +73,5 @@ def test_kernels_in_the_interpreter() -> None:
     assert done.stdout.strip() == "equal", done.stderr[-3000:]
 
 
-def test_nobody_takes_them_unasked() -> None:
-    assert not lanes_triton.AVAILABLE or os.environ.get("DSV4_TRITON") == "1"
+def test_no_processor_takes_them() -> None:
+    assert not lanes_triton.AVAILABLE or torch.cuda.is_available()
