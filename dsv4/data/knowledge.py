@@ -24,6 +24,10 @@ OPPOSITE_PHRASES = (
     "Which word means the opposite of {}?",
 )  # fmt: skip
 IS_A_PHRASES = ("Is {} {}?", "is {} {}", "Tell me whether {} is {}.", "Would you call {} {}?")
+# Before "me whether A is B": what begins like a wish that is refused may also be a question.
+BEFORE_IS_A = (
+    "can you tell ", "could you tell ", "would you tell ", "please tell ", "do tell ", "now tell ", "will you tell ",
+)  # fmt: skip
 PART_PHRASES = ("What are the parts of {a}?", "parts of {}", "Name parts of {a}.", "Which parts does {a} have?")
 EXAMPLE_PHRASES = (
     "Use {} in a sentence.", "example of {}", "Give an example with {}.", "How is {} used?", "Show me how {} is used.",
@@ -71,6 +75,8 @@ class Knowledge:
         yes = self.rng.random() < 0.5
         category = self.rng.choice(own if yes else [name for name in CATEGORIES if name not in own])
         asked = self._phrase(IS_A_PHRASES, held).format(subject, article(category) + category)
+        if not held and self.rng.random() < 0.3:
+            asked = self.rng.choice(BEFORE_IS_A) + IS_A_PHRASES[2].format(subject, article(category) + category)[5:]
         return asked, "Yes." if yes else "No."
 
     def _number(self) -> Fact:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsv4.data import openings
 from dsv4.data.captions import FILM_PHRASES, questions, random_clip, random_picture, vary
+from dsv4.data.documents import DEFINE_PHRASES
 from dsv4.data.language import (
     GROUNDS,
     SHAPE_COLOURS,
@@ -138,3 +140,12 @@ def test_variants_keep_the_caption():
     said = {vary(rng, "a tiger spinning", FILM_PHRASES) for _ in range(300)}
     assert "a tiger spinning" in said and "animate a tiger spinning" in said and "A tiger spinning." in said
     assert all("a tiger spinning" in text.lower() for text in said)
+
+
+def test_questions_put_together_by_chance_keep_what_is_held_out():
+    rng = random.Random(0)
+    asked = {openings.asked_by_chance(rng, "heron", "a heron") for _ in range(4000)}
+    assert len(asked) > 800
+    assert all("heron" in question for question in asked)
+    held = DEFINE_PHRASES[-1].format("heron").rstrip("?").lower()
+    assert not [question for question in asked if held in question.lower()]
