@@ -2,9 +2,9 @@
 
     python -m dsv4.train.ablate --data build/data --minutes 1.2 --out DIR
 
-Both learn stage `text` from nothing, of the same stream, for the same time on one device. Measured on documents that
-were not trained on as such: nats a learnt token, and how many answers are right to the last token, each token chosen
-with those before it given (which is what a greedy answer needs to be right). Shape letters: R rows, T tokens.
+Both learn stage `text` from nothing, of the same stream, for the same time on one device. Measured on what was to be
+learnt by heart and on what was held out (ASKED says which): nats a learnt token, and how many answers are right to the
+last token, each token chosen with those before it given (which is what a greedy answer needs to be right). Shape letters: R rows, T tokens.
 Source: Engram's "sparsity allocation" at equal parameters; docs/claims.md has the claim in small.
 """
 
