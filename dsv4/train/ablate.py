@@ -4,7 +4,8 @@
 
 Both learn stage `text` from nothing, of the same stream, for the same time on one device. Measured on what was to be
 learnt by heart and on what was held out (ASKED says which): nats a learnt token, and how many answers are right to the
-last token, each token chosen with those before it given (which is what a greedy answer needs to be right). Shape letters: R rows, T tokens.
+last token, each token chosen with those before it given (which is what a greedy answer needs to be right).
+Shape letters: R rows, T tokens.
 Source: Engram's "sparsity allocation" at equal parameters; docs/claims.md has the claim in small.
 """
 
