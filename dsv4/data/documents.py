@@ -38,7 +38,7 @@ from dsv4.data.language import (
     is_shape,
     noun_phrase,
 )
-from dsv4.data.openings import asked_by_chance
+from dsv4.data.openings import BY_CHANCE, DEFINITION, asked_by_chance
 from dsv4.data.refusals import refusal
 from dsv4.data.store import Ragged, load_table
 from dsv4.data.talk import Talks
@@ -220,7 +220,7 @@ class Documents:
         return self.scene(self.joined(caption), plain=held)
 
     def joined(self, caption: Caption) -> Caption:
-        """"A to the left of B" is now and then only "A and B", which is drawn alike."""
+        """ "A to the left of B" is now and then only "A and B", which is drawn alike."""
         drop = caption.relation == "to the left of" and self.rng.random() < 0.4
         return replace(caption, relation=None) if drop else caption
 
@@ -233,8 +233,9 @@ class Documents:
     def definition(self, *, held: bool = False) -> Document:
         """What a word means; `held` asks in the phrasing that training never uses."""
         index = self.deal("definition", len(self.words["word"]))
-        if not held and self.rng.random() < 0.3:
-            asked = asked_by_chance(self.rng, self.words["word"][index], self.words["asked"][index])
+        if not held and self.rng.random() < BY_CHANCE:
+            word, asked = self.words["word"][index], self.words["asked"][index]
+            asked = asked_by_chance(self.rng, DEFINITION, word, asked, held=DEFINE_PHRASES[-1].format(word))
             return self.chat(self.cased(asked), self.words["answer"][index])
         # The first two phrasings are what people type most.
         form = -1 if held else self.rng.choice((0, 0, 0, 1, *range(2, len(DEFINE_PHRASES) - 1)))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dsv4.data.facts import Fact, counted, differences, joined, sums
 from dsv4.data.language import article, sentence
+from dsv4.data.openings import BY_CHANCE, EXAMPLE, IS_A, KIND, OPPOSITE, PART, asked_by_chance, reworded
 from dsv4.data.words import CATEGORIES
 
 if TYPE_CHECKING:
@@ -24,10 +25,6 @@ OPPOSITE_PHRASES = (
     "Which word means the opposite of {}?",
 )  # fmt: skip
 IS_A_PHRASES = ("Is {} {}?", "is {} {}", "Tell me whether {} is {}.", "Would you call {} {}?")
-# Before "me whether A is B": what begins like a wish that is refused may also be a question.
-BEFORE_IS_A = (
-    "can you tell ", "could you tell ", "would you tell ", "please tell ", "do tell ", "now tell ", "will you tell ",
-)  # fmt: skip
 PART_PHRASES = ("What are the parts of {a}?", "parts of {}", "Name parts of {a}.", "Which parts does {a} have?")
 EXAMPLE_PHRASES = (
     "Use {} in a sentence.", "example of {}", "Give an example with {}.", "How is {} used?", "Show me how {} is used.",
@@ -63,28 +60,37 @@ class Knowledge:
         word, asked, value = words["word"][index], words["asked"][index], words[column][index]
         if kind == "is a":
             return self._is_a(asked, value.split("|"), held)
-        forms, answer = {
-            "kind": (KIND_PHRASES, f"a kind of {value}"),
-            "opposite": (OPPOSITE_PHRASES, value),
-            "part": (PART_PHRASES, joined(value.split("|"))),
-            "example": (EXAMPLE_PHRASES, value),
+        forms, ways, answer = {
+            "kind": (KIND_PHRASES, KIND, f"a kind of {value}"),
+            "opposite": (OPPOSITE_PHRASES, OPPOSITE, value),
+            "part": (PART_PHRASES, PART, joined(value.split("|"))),
+            "example": (EXAMPLE_PHRASES, EXAMPLE, value),
         }[kind]
+        if self._by_chance(held):
+            kept = forms[-1].format(word, a=asked)
+            return asked_by_chance(self.rng, ways, word, asked, held=kept), sentence(answer)
         return self._phrase(forms, held).format(word, a=asked), sentence(answer)
 
     def _is_a(self, subject: str, own: list[str], held: bool) -> tuple[str, str]:
         yes = self.rng.random() < 0.5
         category = self.rng.choice(own if yes else [name for name in CATEGORIES if name not in own])
-        asked = self._phrase(IS_A_PHRASES, held).format(subject, article(category) + category)
-        if not held and self.rng.random() < 0.3:
-            asked = self.rng.choice(BEFORE_IS_A) + IS_A_PHRASES[2].format(subject, article(category) + category)[5:]
-        return asked, "Yes." if yes else "No."
+        kind, answer = article(category) + category, "Yes." if yes else "No."
+        if self._by_chance(held):
+            kept = IS_A_PHRASES[-1].format(subject, kind)
+            return asked_by_chance(self.rng, IS_A, subject, subject, held=kept, kind=kind, bare=category), answer
+        return self._phrase(IS_A_PHRASES, held).format(subject, kind), answer
 
     def _number(self) -> Fact:
         first, second = self.rng.randint(0, 50), self.rng.randint(0, 50)
         return self.rng.choice((sums, sums, differences, counted))(first, second)
 
     def _of(self, fact: Fact, held: bool) -> tuple[str, str]:
+        if self._by_chance(held) and (asked := reworded(self.rng, fact.questions)) is not None:
+            return asked, fact.answer
         return (fact.questions[-1] if held else self.rng.choice(fact.trained)), fact.answer
+
+    def _by_chance(self, held: bool) -> bool:
+        return not held and self.rng.random() < BY_CHANCE
 
     def _phrase(self, forms: tuple[str, ...], held: bool) -> str:
         return forms[-1] if held else self.rng.choice(forms[:-1])

@@ -32,6 +32,16 @@ _FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "multiply {big} by {big}", "what is {big} times {big}?", "solve {big}x = {big}", "summarise this book",
         "plan my trip to {place}", "set a timer for {big} minutes", "turn on the light", "cook {a} for {person}",
         "record a song about {a}", "make a 3d model of {a}", "compose music for {a}", "what is the plot of hamlet?",
+        "read {text} aloud", "dictate {text} to {person}", "post {text} about {a}", "print {text}", "download {a}",
+        "correct my {tongue}", "teach me {tongue}", "spell {noun} in {tongue}", "what is {noun} in {tongue}?",
+        "divide {big} by {big}", "what is the square root of {big}?", "how much is {big} divided by {big}?",
+        "convert {big} dollars into euros", "run this script", "debug this program", "install {noun} on my computer",
+        "start the {noun} app", "sort this list", "make a spreadsheet of {noun}", "email {person}", "text {person}",
+        "ring {person}", "invite {person}", "rent {a} for me", "reserve a table in {place}", "get me a taxi",
+        "show me the way to {place}", "find a hotel in {place}", "wake me up at seven", "take a note about {a}",
+        "whistle a tune", "dance for {person}", "hum {noun}", "play chess with me", "roll a die", "flip a coin",
+        "pretend to be {person}", "who wrote {noun}?", "summarise {text} about {a}", "rhyme with {noun}",
+        "write {a} review for {place}", "rewrite {text}", "shorten {text}", "continue {text}",
     )),
     (NOT_NOW, (
         "what is the weather in {place}?", "will it rain in {place} tomorrow?", "what time is it in {place}?",
@@ -39,6 +49,12 @@ _FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "what is the price of {noun}?", "who won the match in {place}?", "is {place} open today?",
         "when does the next train to {place} leave?", "what is on television tonight?", "how old is the president?",
         "what happened in {place} yesterday?", "how many people live in {place}?", "what is trending now?",
+        "is it cold in {place}?", "how warm is it in {place}?", "what is today's date?", "what month is it?",
+        "who governs {place}?", "who is the king of {place}?", "what is the latest from {place}?", "any news?",
+        "what does {a} cost?", "how expensive is {a}?", "is {noun} cheaper now?", "who leads the race in {place}?",
+        "what is the score?", "when is the concert in {place}?", "which films are on in {place}?",
+        "how is the traffic in {place}?", "is there a storm in {place}?", "what is happening in {place}?",
+        "how late is it?", "when does {place} wake up?", "what time does the sun rise in {place}?",
     )),
     (NO_ADVICE, (
         "should I buy {a}?", "should I marry {person}?", "what should I cook with {noun}?", "am I ill?",
@@ -47,21 +63,31 @@ _FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "should I trust {person}?",
         "how can I get rich?", "what gift should I get for {person}?", "my head hurts, what should I do?",
         "how do I repair {a}?", "how do I make {a}?", "where can I buy {a}?", "what do you think of {person}?",
+        "is it wise to buy {a}?", "would you buy {a}?", "shall I call {person}?", "shall I go to {place}?",
+        "what should I wear in {place}?", "what should I read about {noun}?", "how can I please {person}?",
+        "what is good against {noun}?", "do I need {a}?", "may I eat {noun}?", "how much {noun} is too much?",
+        "is {a} worth it?", "which is better, {a} or {a}?", "how do I get rid of {noun}?", "how do I clean {a}?",
+        "how do I win {person} back?", "what would you do with {a}?", "I feel sad, what now?", "can I trust {a}?",
+        "give me advice about {noun}", "help me choose {a}", "what is your favourite {noun}?",
     )),
     (NOT_A_PERSON, (
         "do you love me?", "where do I live?", "what did I say yesterday?", "do you remember {person}?",
         "guess my name",
         "how old is {person}?", "what is the name of {person}?", "what did we talk about last week?", "am I tall?",
+        "do you know {person}?", "where is {person}?", "what is my job?", "when is my birthday?", "what do I look like?",
+        "who is my best friend?", "what did {person} say?", "have we met?", "did {person} call?", "what do I like?",
+        "is {person} at home?", "where did I put my {noun}?", "where is my {noun}?", "do I own {a}?", "am I in {place}?",
+        "what is {person} doing?", "do you miss me?", "what is my address?", "how tall is {person}?",
     )),
 )  # fmt: skip
 _TEXTS = ("a poem", "an essay", "a letter", "a speech", "a song", "a story", "an email", "a report", "a review")
 _UNKNOWN = ("draw a {word}", "paint a {word}", "make a picture of a {word}", "show me a {word}", "a clip of a {word}",
-            "draw me a {word} please")  # fmt: skip
+            "draw me a {word} please", "a {word} icon", "can you draw a {word}?", "animate a {word}", "film a {word}",
+            "let me see a {word}", "a drawing of a {word}", "make a clip of a {word}", "I need a picture of a {word}",
+            "sketch a {word}", "an svg of a {word}")  # fmt: skip
 
 
-def refusal(
-    rng: random.Random, nouns: Sequence[tuple[str, str]], word: str, *, held: bool = False
-) -> tuple[str, str]:
+def refusal(rng: random.Random, nouns: Sequence[tuple[str, str]], word: str, *, held: bool = False) -> tuple[str, str]:
     """(request, answer): something that nano cannot do.
 
     nouns: (bare, with its article) to fill requests with; word: one that does not exist, for what cannot be drawn;

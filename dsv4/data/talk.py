@@ -38,32 +38,63 @@ if TYPE_CHECKING:
 MOST_TURNS = 5
 ASK_FOR = {
     "svg": ("draw {}", "draw me {}", "make a drawing of {}", "can you draw {}?", "please draw {}",
-            "I want a drawing of {}"),
+            "let me see a drawing of {}", "show me a drawing of {}", "{} as a drawing please", "I need a drawing of {}",
+            "could you draw {} for me?", "let's have a drawing of {}", "I want a drawing of {}"),
     "image": ("paint {}", "paint me {}", "make a picture of {}", "can you paint {}?", "a picture of {} please",
+              "let me see a picture of {}", "show me a picture of {}", "{} as a picture please",
+              "I need a picture of {}", "could you paint {} for me?", "let's have a picture of {}",
               "I would like a picture of {}"),
     "video": ("animate {}", "make a clip of {}", "make a video of {}", "can you animate {}?", "a clip of {} please",
+              "let me see a clip of {}", "show me a clip of {}", "{} as a clip please", "I need a clip of {}",
+              "could you animate {} for me?", "a video of {} please", "let's have a clip of {}", "film {}",
               "I would like a clip of {}"),
 }  # fmt: skip
 MAKE_IT = {
-    "svg": ("draw it", "can you draw it?", "draw one", "show me a drawing of it", "please make a drawing of it"),
-    "icon": ("draw it as an icon", "an icon of it please", "as an icon", "I want it as an icon"),
-    "image": ("paint it", "now paint it", "as a picture please", "can you paint it?", "make a picture of it"),
-    "video": ("let it {}", "make it {}", "now let it {}", "it should {}", "I want it to {}"),
-}
-AND_THIS = ("And {}?", "and {}", "What about {}?", "what about {}", "How about {}?")
-WHAT_IS_IT = ("What is it?", "what is that", "What does it mean?", "Tell me about it.", "Explain it.")
+    "svg": ("draw it", "can you draw it?", "draw one", "show me a drawing of it", "now draw it", "draw it please",
+            "let me see it drawn", "could you draw it for me?", "as a drawing", "please make a drawing of it"),
+    "icon": ("draw it as an icon", "an icon of it please", "as an icon", "make it an icon", "turn it into an icon",
+             "can you make an icon of it?", "show it as an icon", "let's see it as an icon", "now as an icon please",
+             "I want it as an icon"),
+    "image": ("paint it", "now paint it", "as a picture please", "can you paint it?", "paint it please", "paint one",
+              "let me see a picture of it", "show me a picture of it", "could you paint it for me?",
+              "make a picture of it"),
+    "video": ("let it {}", "make it {}", "now let it {}", "it should {}", "can it {}?", "have it {}", "now {}",
+              "let me see it {}", "could you let it {}?", "please make it {}", "I want it to {}"),
+}  # fmt: skip
+AND_THIS = (
+    "And {}?", "and {}", "What about {}?", "what about {}", "and what is {}?", "then what about {}?", "and what about {}",
+    "and now {}?", "what is {} then?", "How about {}?",
+)  # fmt: skip
+WHAT_IS_IT = (
+    "What is it?", "what is that", "What does it mean?", "Tell me about it.", "what is that thing?", "say what it is",
+    "tell me what it is", "what does that mean?", "what's it?", "what is it exactly?", "Explain it.",
+)  # fmt: skip
 CHANGES = {
-    "colour": ("make it {}", "now make it {}", "now in {}", "can it be {}?", "{} please", "I want it {}"),
-    "frame": ("put it {}", "now {}", "{} please", "I want it {}"),
-    "count": ("draw {} of them", "now {} of them", "make it {}", "I want {} of them"),
-    "beside": ("put it beside {}", "and {} beside it", "with {} next to it", "add {} beside it"),
-    "ground": ("on a {} background", "make the background {}", "now on a {} background", "I want a {} background"),
-    "flat": ("in flat style", "make it flat", "now in flat style please", "I want it flat"),
-    "shaded": ("not flat", "make it shaded", "now shaded please", "I want it shaded"),
-    "place": ("put it {} {}", "now {} {}", "it should be {} {}", "I want it {} {}"),
-    "swap": ("swap them", "the other way round", "now swap the two", "swap their places"),
-    "instead": ("now {}", "{} instead", "make it {} instead", "I want {} instead"),
-    "plain": ("without all that", "just the icon", "the plain one again", "only the icon please"),
+    "colour": ("make it {}", "now make it {}", "now in {}", "can it be {}?", "{} please", "could it be {}?",
+               "turn it {}", "and in {}?", "let's have it {}", "give it the colour {}", "I'd like it {}", "I want it {}"),
+    "frame": ("put it {}", "now {}", "{} please", "can it be {}?", "could it stand {}?", "let's have it {}", "set it {}",
+              "make it stand {}", "I'd like it {}", "I want it {}"),
+    "count": ("draw {} of them", "now {} of them", "make it {}", "give me {} of them", "let's have {} of them",
+              "there should be {} of them", "{} of them please", "could you draw {} of them?", "I'd like {} of them",
+              "I want {} of them"),
+    "beside": ("put it beside {}", "and {} beside it", "with {} next to it", "there should be {} beside it",
+               "put {} beside it", "could there be {} beside it?", "next to {} please", "let {} stand beside it",
+               "add {} beside it"),
+    "ground": ("on a {} background", "make the background {}", "now on a {} background", "give it a {} background",
+               "with a {} background please", "can the background be {}?", "the background should be {}",
+               "turn the background {}", "I'd like a {} background", "I want a {} background"),
+    "flat": ("in flat style", "make it flat", "now in flat style please", "can it be flat?", "flat please",
+             "let's have it flat", "could it be in flat style?", "I'd like it flat", "I want it flat"),
+    "shaded": ("not flat", "make it shaded", "now shaded please", "can it be shaded?", "shaded please",
+               "let's have it shaded", "it should not be flat", "I'd like it shaded", "I want it shaded"),
+    "place": ("put it {} {}", "now {} {}", "it should be {} {}", "can it be {} {}?", "could it stand {} {}?",
+              "let's have it {} {}", "move it {} {}", "set it {} {}", "I'd like it {} {}", "I want it {} {}"),
+    "swap": ("swap them", "the other way round", "now swap the two", "exchange the two", "can you swap them?",
+             "let them change places", "swap the two please", "swap their places"),
+    "instead": ("now {}", "{} instead", "make it {} instead", "can it be {} instead?", "let's have {} instead",
+                "take {} instead", "{} instead please", "I'd like {} instead", "I want {} instead"),
+    "plain": ("without all that", "just the icon", "the plain one again", "back to the plain icon", "only the one icon",
+              "take all that away", "just the icon again please", "only the icon please"),
 }  # fmt: skip
 _SCENE_CHANGES = ("ground", "colour", "place", "beside", "swap", "instead", "video", "flat", "svg", "image")
 

@@ -38,11 +38,12 @@ EMPTY_WEIGHT = 0.1  # of a patch without a letter; most are
 INK_ROWS = (8, 72)  # of a strip's 80: where letters are
 TEXT_WEIGHT = 3.0  # its gradients in the core are a few times shorter than those of pictures
 ASKED = {"asked": 1.0}
-LOOK_EVERY = 3  # one step in so many is on pictures, the others on text: whatever comes last pushes out the rest
+LOOK_EVERY = 2  # one step in so many is on pictures, the others on text: whatever comes last pushes out the rest
+SCENES = 1 / 3  # of the pictures; pages take longer to learn
 
 
 class SeeJob:
-    """Two kinds of pictures and a text batch a step; see `Job` in run.py for the attributes."""
+    """Scenes and pages together, or text, a step; see `Job` in run.py for the attributes. Twice `rows` pictures."""
 
     def __init__(
         self,
@@ -86,9 +87,10 @@ class SeeJob:
 
         # As many as in stage `text`, whose compiled shapes serve here too.
         text_rows = TEXT_ROWS if world.device.type != "cpu" else max(1, rows // 2)
+        scenes = max(1, round(2 * rows * SCENES))
         self.feeders = {
-            "see": feeder(lambda n: iter(PictureStream(data_dir, "see", seed=n, rows=rows)), 1),
-            "read": feeder(lambda n: iter(PictureStream(data_dir, "read", seed=n, rows=rows)), 2),
+            "see": feeder(lambda n: iter(PictureStream(data_dir, "see", seed=n, rows=scenes)), 1),
+            "read": feeder(lambda n: iter(PictureStream(data_dir, "read", seed=n, rows=2 * rows - scenes)), 2),
             "text": texts(3),
         }
         self._texts = texts
@@ -125,7 +127,7 @@ class SeeJob:
             looked = look_loss(self.core, features_BVD, both, self.place, scenes=labels_BC.shape[0])
             # Every row of the grid ends in a newline, and the sequence in a separator; neither is a cell.
             grid_BHWD = features_BVD[:, :-1].unflatten(1, (GRID, GRID + 1))[:, :, :GRID]
-            scene_BHWD, page_BHWD = grid_BHWD.split(labels_BC.shape[0])
+            scene_BHWD, page_BHWD = grid_BHWD.tensor_split([labels_BC.shape[0]])
             cells = F.cross_entropy(self.cells(scene_BHWD).float().flatten(0, 2), labels_BC.flatten())
             letters = letters_loss(self.letters(page_BHWD), letters_BYX)
         loss = looked.see + looked.read + CELLS_WEIGHT * cells + LETTERS_WEIGHT * letters

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dsv4.data import facts as facts_of
 from dsv4.data import openings
 from dsv4.data.captions import FILM_PHRASES, questions, random_clip, random_picture, vary
 from dsv4.data.documents import DEFINE_PHRASES
@@ -144,8 +145,23 @@ def test_variants_keep_the_caption():
 
 def test_questions_put_together_by_chance_keep_what_is_held_out():
     rng = random.Random(0)
-    asked = {openings.asked_by_chance(rng, "heron", "a heron") for _ in range(4000)}
+    held = DEFINE_PHRASES[-1].format("heron")
+    asked = {openings.asked_by_chance(rng, openings.DEFINITION, "heron", "a heron", held=held) for _ in range(4000)}
     assert len(asked) > 800
     assert all("heron" in question for question in asked)
-    held = DEFINE_PHRASES[-1].format("heron").rstrip("?").lower()
-    assert not [question for question in asked if held in question.lower()]
+    assert not [question for question in asked if held.rstrip("?").lower() in question.lower()]
+
+
+def test_stored_facts_are_asked_in_many_ways_and_never_as_they_are_judged():
+    rng = random.Random(0)
+    facts = [facts_of.sums(3, 4), facts_of.differences(9, 4), facts_of.counted(2, 3)]
+    facts += [
+        facts_of.Fact(questions=("What is the capital of Peru?", "Which city is the capital of Peru?"), answer="Lima."),
+        facts_of.Fact(questions=("Name three fruits.", "Can you name three fruits?"), answer="Apple, fig and plum."),
+    ]
+    for fact in facts:
+        asked = {openings.reworded(rng, fact.questions) for _ in range(2000)}
+        assert len(asked) > 300
+        held = fact.questions[-1].rstrip("?.").lower()
+        assert not [question for question in asked if held in question.lower()]
+    assert openings.reworded(rng, ("Who are you?",)) is None
