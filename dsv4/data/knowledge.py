@@ -30,7 +30,7 @@ EXAMPLE_PHRASES = (
     "Use {} in a sentence.", "example of {}", "Give an example with {}.", "How is {} used?", "Show me how {} is used.",
 )  # fmt: skip
 # Kinds of questions and how often each is asked for.
-SHARES = {"fact": 0.35, "kind": 0.17, "is a": 0.14, "opposite": 0.1, "part": 0.07, "example": 0.08, "number": 0.09}
+SHARES = {"fact": 0.3, "kind": 0.15, "is a": 0.12, "opposite": 0.1, "part": 0.06, "example": 0.2, "number": 0.09}
 
 
 class Knowledge:

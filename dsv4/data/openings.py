@@ -42,10 +42,20 @@ DEFINITION = Ways(
         "what is the meaning of {}", "what is the sense of {}", "what exactly is {a}", "what on earth is {a}",
         "what would be {a}", "what might {} mean", "what can {} mean", "what does {} stand for",
         "what is this thing, {a}", "how would you define {}", "how do you explain {}", "which meaning has {}",
-        "what is {a} supposed to be", "what is it that {} means", "do you know what {a} is", "do you know the word {}",
+        "what is {a} supposed to be", "what is it that {} means", "what is {how}{seen} by {}", "what is {how}{seen} by {}",
+        "what is {how}{seen} by {}", "what is {how}{seen} by the word {}", "what is {how}to be {seen} by {}",
+        "what is {seen} with {}", "what is {how}{seen} as {}", "what {how}is {a}", "what was {seen} by {}", "do you know what {a} is", "do you know the word {}",
         "I wonder what {} means", "I want to know what {a} is",
     ),
 )  # fmt: skip
+# What "what is understood by" is filled with: whichever word stands there is not the one that is asked for.
+_SEEN = (
+    "understood", "intended", "signified", "denoted", "expressed", "described", "implied", "referred to", "said", "named",
+    "called", "conveyed", "suggested", "designated", "indicated", "covered", "labelled", "characterised", "thought of",
+    "included", "known", "identified", "represented", "told", "pictured",
+)  # fmt: skip
+_HOW = ("", "", "", "really ", "usually ", "commonly ", "generally ", "properly ", "actually ", "mostly ", "exactly ",
+        "in fact ", "then ", "here ")  # fmt: skip
 KIND = Ways(
     telling=(
         "tell me what kind of thing {a} is", "say what sort of thing {a} is", "name the kind of {}",
@@ -177,12 +187,13 @@ _STORED = (
 def asked_by_chance(
     rng: random.Random, ways: Ways, word: str, with_article: str = "", *, held: str = "", **named: str
 ) -> str:
-    """A question of parts chosen by chance. `held`: a question kept for judging, which never is part of what is asked."""
+    """A question of parts chosen by chance; `held`, a question kept for judging, is never part of what is asked."""
     kept = _bare(held)
     while True:
         wish = rng.random() < len(ways.telling) / (len(ways.telling) + len(ways.asking))
         begun, said = rng.choice(OPENINGS if wish else WONDERING), rng.choice(ways.telling if wish else ways.asking)
-        asked = begun + said.format(word, a=with_article, **named) + rng.choice(ENDINGS)
+        filled = {"a": with_article, "seen": rng.choice(_SEEN), "how": rng.choice(_HOW), **named}
+        asked = begun + said.format(word, **filled) + rng.choice(ENDINGS)
         if not kept or kept not in _bare(asked):
             return asked
 

@@ -43,8 +43,9 @@ def main(args: argparse.Namespace) -> int:
             start_from(Path(args.start), model)
         for part in model.parts().values():
             part.to(world.device)
-        if args.after is not None:
+        if args.after is not None or args.until is not None:  # what is compiled later is not in the time that is left
             compile_ahead([_maker(stage, model, world, data_dir, args) for stage in stages], world)
+        if args.after is not None:
             wait_for(args.after, run_dir)
         minutes = args.minutes if args.until is None else minutes_until(args.until)
         for stage in stages:
@@ -95,6 +96,7 @@ def _run(
         name=stage.name, minutes=minutes, steps=args.steps, rates=stage.rates, hold=stage.hold, gentle=stage.gentle
     )
     job = _maker(stage, model, world, data_dir, args)()
+    load_parts(run_dir, job.parts)  # what only stages know too
     try:
         run_stage(job, plan, world, run_dir)
     finally:

@@ -63,7 +63,7 @@ _ALL = {
 }
 CURRICULUM: tuple[Stage, ...] = (
     Stage(name="text", job="text", gpu_minutes=5.2, cpu_minutes=60, gpu_rows=64, cpu_rows=8),
-    Stage(name="see", job="see", gpu_minutes=12.5, cpu_minutes=40, gpu_rows=96, cpu_rows=8, gentle=1.0),
+    Stage(name="see", job="see", gpu_minutes=12.5, cpu_minutes=40, gpu_rows=96, cpu_rows=8, gentle=0.5),
     Stage(name="ask", job="ask", gpu_minutes=1.7, cpu_minutes=20, gpu_rows=96, cpu_rows=8, rates=_TUNE),
     Stage(name="index", job="index", gpu_minutes=0.4, cpu_minutes=5, gpu_rows=16, cpu_rows=2, rates=_TUNE),
     Stage(
