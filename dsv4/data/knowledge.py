@@ -29,8 +29,10 @@ PART_PHRASES = ("What are the parts of {a}?", "parts of {}", "Name parts of {a}.
 EXAMPLE_PHRASES = (
     "Use {} in a sentence.", "example of {}", "Give an example with {}.", "How is {} used?", "Show me how {} is used.",
 )  # fmt: skip
-# Kinds of questions and how often each is asked for.
+# Kinds of questions and how often each is asked for: in training, where sentences to be known by heart need more turns,
+# and where it is judged, which stays the same so that weights of different days can be compared.
 SHARES = {"fact": 0.3, "kind": 0.15, "is a": 0.12, "opposite": 0.1, "part": 0.06, "example": 0.2, "number": 0.09}
+JUDGED = {"fact": 0.35, "kind": 0.17, "is a": 0.14, "opposite": 0.1, "part": 0.07, "example": 0.08, "number": 0.09}
 
 
 class Knowledge:
@@ -41,9 +43,10 @@ class Knowledge:
         self._filled: dict[str, list[int]] = {}
 
     def fact(self, kind: str | None = None, *, held: bool = False) -> tuple[str, str]:
-        """(question, answer) of a kind of SHARES, any without; `held` asks in the phrasing kept from training."""
+        """(question, answer) of a kind, any without; `held` asks in the phrasing kept from training."""
+        shares = JUDGED if held else SHARES
         while True:
-            wanted = kind or self.rng.choices(tuple(SHARES), tuple(SHARES.values()))[0]
+            wanted = kind or self.rng.choices(tuple(shares), tuple(shares.values()))[0]
             if (found := self._made(wanted, held)) is not None:
                 return found
 

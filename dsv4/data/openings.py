@@ -42,15 +42,18 @@ DEFINITION = Ways(
         "what is the meaning of {}", "what is the sense of {}", "what exactly is {a}", "what on earth is {a}",
         "what would be {a}", "what might {} mean", "what can {} mean", "what does {} stand for",
         "what is this thing, {a}", "how would you define {}", "how do you explain {}", "which meaning has {}",
-        "what is {a} supposed to be", "what is it that {} means", "what is {how}{seen} by {}", "what is {how}{seen} by {}",
+        "what is {a} supposed to be", "what is it that {} means", "what is {how}{seen} by {}",
+        "what is {how}{seen} by {}",
         "what is {how}{seen} by {}", "what is {how}{seen} by the word {}", "what is {how}to be {seen} by {}",
-        "what is {seen} with {}", "what is {how}{seen} as {}", "what {how}is {a}", "what was {seen} by {}", "do you know what {a} is", "do you know the word {}",
+        "what is {seen} with {}", "what is {how}{seen} as {}", "what {how}is {a}", "what was {seen} by {}",
+        "do you know what {a} is", "do you know the word {}",
         "I wonder what {} means", "I want to know what {a} is",
     ),
 )  # fmt: skip
 # What "what is understood by" is filled with: whichever word stands there is not the one that is asked for.
 _SEEN = (
-    "understood", "intended", "signified", "denoted", "expressed", "described", "implied", "referred to", "said", "named",
+    "understood", "intended", "signified", "denoted", "expressed", "described", "implied", "referred to", "said",
+    "named",
     "called", "conveyed", "suggested", "designated", "indicated", "covered", "labelled", "characterised", "thought of",
     "included", "known", "identified", "represented", "told", "pictured",
 )  # fmt: skip

@@ -74,9 +74,11 @@ _FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "do you love me?", "where do I live?", "what did I say yesterday?", "do you remember {person}?",
         "guess my name",
         "how old is {person}?", "what is the name of {person}?", "what did we talk about last week?", "am I tall?",
-        "do you know {person}?", "where is {person}?", "what is my job?", "when is my birthday?", "what do I look like?",
+        "do you know {person}?", "where is {person}?", "what is my job?", "when is my birthday?",
+        "what do I look like?",
         "who is my best friend?", "what did {person} say?", "have we met?", "did {person} call?", "what do I like?",
-        "is {person} at home?", "where did I put my {noun}?", "where is my {noun}?", "do I own {a}?", "am I in {place}?",
+        "is {person} at home?", "where did I put my {noun}?", "where is my {noun}?", "do I own {a}?",
+        "am I in {place}?",
         "what is {person} doing?", "do you miss me?", "what is my address?", "how tall is {person}?",
     )),
 )  # fmt: skip

@@ -62,7 +62,8 @@ MAKE_IT = {
               "let me see it {}", "could you let it {}?", "please make it {}", "I want it to {}"),
 }  # fmt: skip
 AND_THIS = (
-    "And {}?", "and {}", "What about {}?", "what about {}", "and what is {}?", "then what about {}?", "and what about {}",
+    "And {}?", "and {}", "What about {}?", "what about {}", "and what is {}?", "then what about {}?",
+    "and what about {}",
     "and now {}?", "what is {} then?", "How about {}?",
 )  # fmt: skip
 WHAT_IS_IT = (
@@ -71,8 +72,10 @@ WHAT_IS_IT = (
 )  # fmt: skip
 CHANGES = {
     "colour": ("make it {}", "now make it {}", "now in {}", "can it be {}?", "{} please", "could it be {}?",
-               "turn it {}", "and in {}?", "let's have it {}", "give it the colour {}", "I'd like it {}", "I want it {}"),
-    "frame": ("put it {}", "now {}", "{} please", "can it be {}?", "could it stand {}?", "let's have it {}", "set it {}",
+               "turn it {}", "and in {}?", "let's have it {}", "give it the colour {}", "I'd like it {}",
+               "I want it {}"),
+    "frame": ("put it {}", "now {}", "{} please", "can it be {}?", "could it stand {}?", "let's have it {}",
+              "set it {}",
               "make it stand {}", "I'd like it {}", "I want it {}"),
     "count": ("draw {} of them", "now {} of them", "make it {}", "give me {} of them", "let's have {} of them",
               "there should be {} of them", "{} of them please", "could you draw {} of them?", "I'd like {} of them",
