@@ -255,9 +255,13 @@ class Documents:
 
     def refusal(self, *, held: bool = False) -> Document:
         """Something that cannot be done here."""
-        nouns = self._nouns[self.deal("refusal", len(self._nouns))]
-        asked, answer = refusal(self.rng, [nouns], self.nonsense(), held=held)
+        asked, answer = self.refused(held=held)
         return self.chat(asked if held else self.cased(asked), self.tokenizer.encode(answer))
+
+    def refused(self, *, held: bool = False) -> tuple[str, str]:
+        """(request, answer) of something that cannot be done here."""
+        nouns = self._nouns[self.deal("refusal", len(self._nouns))]
+        return refusal(self.rng, [nouns], self.nonsense(), held=held)
 
     def slip(self, *, held: bool = False) -> Document:
         """A request for an icon, a drawing or a meaning with one typing error."""

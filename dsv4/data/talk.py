@@ -141,9 +141,10 @@ class Talks:
         return talk.turns
 
     def _next(self, talk: _Talk) -> bool:
-        steps: list[tuple[float, Callable[[_Talk], bool]]] = [(1.5, self._wish), (0.15, self._manner)]
-        if not talk.held:
-            steps.append((1.0 if not talk.turns else 0.3, self._define))
+        steps: list[tuple[float, Callable[[_Talk], bool]]] = [(1.5, self._wish)]
+        if not talk.held:  # what is asked out of the blue is judged by rows of its own
+            steps += [(1.0 if not talk.turns else 0.5, self._define), (0.3, self._manner), (0.8, self._fact)]
+            steps += [(0.4, self._refused)]
         if talk.noun:
             steps += [(2.0, self._make_it), (0.7, self._what_is_it), (0.6, self._is_it)]
         if talk.noun and talk.wish is None:
@@ -178,9 +179,16 @@ class Talks:
         asked = self.rng.choice(("Is it {}?", "is it {}", "Is that {}?")).format(article(category) + category)
         return talk.say(asked, "Yes." if yes else "No.")
 
+    def _fact(self, talk: _Talk) -> bool:
+        """A question that has nothing to do with what was said before."""
+        return talk.say(*self.documents.knowledge.fact())
+
+    def _refused(self, talk: _Talk) -> bool:
+        return talk.say(*self.documents.refused())
+
     def _manner(self, talk: _Talk) -> bool:
         fact = self.rng.choice(manners())
-        if talk.held or fact.answer.startswith("There is no picture"):
+        if fact.answer.startswith("There is no picture"):
             return False
         return talk.say(self.documents.cased(self.rng.choice(fact.trained)), fact.answer)
 
@@ -219,7 +227,7 @@ class Talks:
         return talk.say(phrase, scene.call.text)
 
     def _change(self, talk: _Talk) -> bool:
-        wish = talk.wish
+        wish = self._as_icon(talk.wish)
         found = self._changed_icon(wish) if isinstance(wish, IconWish) else self._changed_scene(wish)  # type: ignore[arg-type]
         if found is None:
             return False
@@ -238,6 +246,13 @@ class Talks:
         _, question, answer = one_question([found for found in known if found[0] not in drop], self.rng)
         seen = wish.caption.seen()
         return talk.say(question, answer, (replace(seen, flat=False) if wish.kind == "svg" else seen).sentence())
+
+    def _as_icon(self, wish: Wish | None) -> Wish | None:
+        """A drawing of one thing now and then as its icon, whose colour, frame and number can be changed."""
+        if not isinstance(wish, SceneWish) or wish.kind != "svg" or self.rng.random() < 0.4:
+            return wish
+        named = len(wish.caption.nouns) == 1 and wish.caption.count == 1 and wish.caption.nouns[0] in self._icon_names
+        return IconWish(name=wish.caption.nouns[0]) if named else wish
 
     def _changed_icon(self, wish: IconWish) -> tuple[str, tuple[str, ...], IconWish] | None:
         kind = self.rng.choice(("colour", "colour", "frame", "count", "beside", "plain"))

@@ -57,6 +57,24 @@ def test_the_last_phrasing_of_each_list_is_never_trained(documents):
     assert sum(text.startswith(tuple(kept)) for text in judged) > 20
 
 
+def test_facts_refusals_and_greetings_are_asked_in_the_middle_of_wishes(documents):
+    talks, told = Talks(documents), set(ANSWERS)
+    found = {"fact": 0, "refused": 0}
+    for _ in range(200):
+        _, *later = talks.conversation(4)
+        found["refused"] += sum(turn.reply in told for turn in later)
+        found["fact"] += sum(turn.reply in ("Yes.", "No.") or turn.reply[:-1].isdigit() for turn in later)
+    assert min(found.values()) > 10
+
+
+def test_a_drawing_with_an_icon_of_its_name_takes_colours_as_one(documents):
+    talks = Talks(documents)
+    icons = [talks._as_icon(SceneWish(kind="svg", caption=Caption(nouns=(talks._icons[0],)))) for _ in range(40)]
+    assert any(isinstance(wish, IconWish) for wish in icons) and not all(isinstance(wish, IconWish) for wish in icons)
+    two = SceneWish(kind="svg", caption=Caption(nouns=("red circle", "blue square")))
+    assert all(talks._as_icon(two) == two for _ in range(20))
+
+
 def test_a_seed_talks_alike(text_world):
     one, two = (Talks(Documents(text_world, seed=9)).conversation(4) for _ in range(2))
     assert one == two
