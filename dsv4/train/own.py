@@ -139,6 +139,7 @@ def begin(
     if data is not None:
         _same_words(studio.model, data)
     fits(studio.model)
+    world = join_world(args.device or "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(told) + "\n")
     minutes = None if args.steps else args.minutes or 5.0
@@ -146,9 +147,7 @@ def begin(
         name=args.kind, minutes=minutes, steps=args.steps, rates=rates, warmup=20, hold=0.5,
         checkpoint_minutes=CHECKPOINT_MINUTES,
     )  # fmt: skip
-    return Own(
-        folder=folder, studio=studio, world=join_world(args.device or "cpu"), plan=plan, seed=args.seed, data=data
-    )
+    return Own(folder=folder, studio=studio, world=world, plan=plan, seed=args.seed, data=data)
 
 
 def run(own: Own, make: Any) -> None:
