@@ -255,9 +255,11 @@ def going_back(model: Model, before: Mapping[str, Tensor], drawings: Sequence[Dr
 
 
 def kept_rehearsal(path: Path, make: Callable[[], list[list[list[int]]]]) -> list[Document]:
-    """The rehearsed documents of a run, made once and kept in its folder."""
+    """The rehearsed documents of a run, made once and kept in its folder; InputError when there are none to keep."""
     if not path.is_file():
         found = make()
+        if not found:
+            raise InputError("the model ended none of the answers it was to rehearse; give it its data: --rehearse DIR")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(found))

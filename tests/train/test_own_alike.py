@@ -238,3 +238,9 @@ def test_a_device_that_is_not_there_is_refused_before_a_folder_is_made(model, tm
     with pytest.raises(InputError, match="--device: there is no 'abacus' here"):
         own.begin(args, [], own.DRAW_RATES)
     assert not (tmp_path / "run").exists()
+
+
+def test_nothing_to_rehearse_is_told_of(tmp_path):
+    with pytest.raises(InputError, match="--rehearse DIR"):
+        own_svg.kept_rehearsal(tmp_path / "rehearsal.json", list)
+    assert not (tmp_path / "rehearsal.json").exists()
