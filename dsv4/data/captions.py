@@ -126,6 +126,12 @@ def vary(rng: random.Random, text: str, phrases: Sequence[str] = PAINT_PHRASES, 
     return sentence(text) if rng.random() < 0.06 else text[:1].upper() + text[1:] if rng.random() < 0.06 else text
 
 
+def wordings(text: str, phrases: Sequence[str] = PAINT_PHRASES) -> set[str]:
+    """All that `vary` can make of a request."""
+    said = [phrase.format(text) for phrase in phrases]
+    return {made for one in said for made in (one, one[:1].upper() + one[1:], sentence(one))}
+
+
 def ask(kind: str, rng: random.Random, subject: str = "", *, held: bool = False) -> str:
     """A question of a kind about a subject, in a trained phrasing, or in the held-out one."""
     forms = QUESTIONS[kind]

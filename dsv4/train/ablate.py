@@ -27,6 +27,7 @@ from dsv4.core.config import CoreConfig
 from dsv4.core.model import LanguageCore
 from dsv4.data.documents import Document, Documents
 from dsv4.data.text import IGNORE, PackedRows
+from dsv4.errors import InputError
 from dsv4.eval.plot import Line, chart
 from dsv4.tokenizer import Tokenizer
 from dsv4.train.ahead import compile_ahead, wait_for
@@ -37,6 +38,7 @@ from dsv4.train.text_job import TextJob
 from dsv4.train.world import World, join_world
 
 FORMS = ("memory", "experts")
+RECORD = "engram_nano.json"  # of a run, in its folder
 # What is asked: the method of `Documents`, whether it is held out, and what the row is called.
 ASKED: tuple[tuple[str, bool, str], ...] = (
     ("icon_short", False, "icon by name"),
@@ -146,8 +148,22 @@ def run(args: argparse.Namespace, world: World) -> dict[str, Any]:
             "asked": asked,
         }
         cores[form].to("cpu")
-        (args.out / "engram_nano.json").write_text(json.dumps(record, indent=1) + "\n")
+        (args.out / RECORD).write_text(json.dumps(record, indent=1) + "\n")
     return record
+
+
+def kept(folder: Path) -> dict[str, Any]:
+    """The record that a run left in a folder; InputError says which command makes one."""
+    path = folder / RECORD
+    try:
+        return json.loads(path.read_text())
+    except OSError as error:
+        raise InputError(
+            f"--show: there is no '{path}' yet; `python -m dsv4.train.ablate --data build/data --out {folder}` trains "
+            "both forms and writes it"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"--show: '{path}' is no record ({error}); run without --show to write it anew") from error
 
 
 def table(record: Mapping[str, Any]) -> str:
@@ -177,12 +193,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--run", type=Path, help="folder of a training run, for --after")
     parser.add_argument("--show", action="store_true", help="only print and plot the record that is in --out")
     args = parser.parse_args(argv)
-    args.out.mkdir(parents=True, exist_ok=True)
     if args.show:
-        record = json.loads((args.out / "engram_nano.json").read_text())
+        record = kept(args.out)
     else:
         if args.data is None or (args.after is not None) != (args.run is not None):
             parser.error("--data is needed, and --after and --run go together")
+        args.out.mkdir(parents=True, exist_ok=True)
         torch.set_float32_matmul_precision("high")
         record = run(args, join_world(args.device))
     print(table(record))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,13 +53,14 @@ def _draw(args: argparse.Namespace) -> int:
         kept_rehearsal,
         read_drawings,
         rehearsal,
+        row_length,
     )
 
     pairs, drawings = read_drawings(Path(args.data))
     lost = [f"{pair.path.name}: {one.lost}" for pair, one in zip(pairs, drawings, strict=True) if one.lost]
     middle = sorted(len(one.ids) for one in drawings)[len(drawings) // 2]
     print(f"{len(drawings)} drawings, {middle} tokens in the middle; {len(lost)} lost something", *lost, sep="\n  ")
-    own = begin(args, pairs, DRAW_RATES)
+    own = begin(args, pairs, DRAW_RATES, lambda model: row_length(model.tokenizer, drawings))
     model = own.studio.model
     before = exactly_drawn(model, drawings)
     start = {name: value.clone() for name, value in model.core.state_dict().items()}
@@ -89,13 +90,17 @@ def _draw(args: argparse.Namespace) -> int:
 
 def _paint(args: argparse.Namespace) -> int:
     from dsv4.studio import Studio
-    from dsv4.train.own_image import OwnImageJob, nearness, read_pictures, self_painted
+    from dsv4.train.own_image import OwnImageJob, longest_request, nearness, read_pictures, self_painted
 
     pairs, pictures_N3HW = read_pictures(Path(args.data))
-    own = begin(args, pairs, PAINT_RATES)
-    if own.studio.model.head is None:
-        raise InputError(f"'{own.studio.name}' has no picture head, so it learns no pictures")
     captions = [pair.caption for pair in pairs]
+
+    def fits(model: Any) -> None:
+        if model.head is None:
+            raise InputError(f"'{args.start or 'nano'}' has no picture head, so it learns no pictures")
+        longest_request(model.tokenizer, captions)
+
+    own = begin(args, pairs, PAINT_RATES, fits)
     painter = Studio.load(own.studio.source)  # painting rounds the weights, so the head that learns does none
     before = nearness(painter, captions, pictures_N3HW)
     rehearsed = own.data or self_painted(painter, own.folder / "rehearsal.npz", seed=own.seed)
@@ -111,8 +116,13 @@ def _paint(args: argparse.Namespace) -> int:
     return report(own, {"kind": "image", "psnr_before": means[0], "psnr_after": means[1], "rows": lines}, told)
 
 
-def begin(args: argparse.Namespace, pairs: Sequence[Pair], rates: Rates) -> Own:
-    """Open or make the run folder and load the model that is to learn; InputError when the run holds other data."""
+def begin(
+    args: argparse.Namespace, pairs: Sequence[Pair], rates: Rates, fits: Callable[[Any], object] = lambda model: None
+) -> Own:
+    """Open or make the run folder and load the model that is to learn; InputError when the run holds other data.
+
+    fits: given the model before the folder is made; raises InputError for what that model cannot learn.
+    """
     from dsv4.studio import Studio
 
     folder, start = Path(args.out), args.start or "nano"
@@ -128,6 +138,8 @@ def begin(args: argparse.Namespace, pairs: Sequence[Pair], rates: Rates) -> Own:
     studio = Studio.load(start)
     if data is not None:
         _same_words(studio.model, data)
+    fits(studio.model)
+    world = join_world(args.device or "cpu")
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(told) + "\n")
     minutes = None if args.steps else args.minutes or 5.0
@@ -135,13 +147,14 @@ def begin(args: argparse.Namespace, pairs: Sequence[Pair], rates: Rates) -> Own:
         name=args.kind, minutes=minutes, steps=args.steps, rates=rates, warmup=20, hold=0.5,
         checkpoint_minutes=CHECKPOINT_MINUTES,
     )  # fmt: skip
-    return Own(
-        folder=folder, studio=studio, world=join_world(args.device or "cpu"), plan=plan, seed=args.seed, data=data
-    )
+    return Own(folder=folder, studio=studio, world=world, plan=plan, seed=args.seed, data=data)
 
 
 def run(own: Own, make: Any) -> None:
-    """The stage, from its checkpoint where there is one; a finished one is loaded."""
+    """The stage, from its checkpoint where there is one; a finished one is loaded.
+
+    Afterwards the model is on the CPU again, where what it has learnt is measured beside what it was before.
+    """
     model = own.studio.model
     if own.plan.name in finished_stages(own.folder):
         print("this run is finished; its model is written again", flush=True)
@@ -154,6 +167,8 @@ def run(own: Own, make: Any) -> None:
         finally:
             job.close()
             own.world.close()
+        for part in model.parts().values():
+            part.cpu()
     load_parts(own.folder, model.parts())
 
 

@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from dsv4 import limits
 from dsv4._parts import part
 from dsv4.chat_format import paint_ids
-from dsv4.data.captions import PAINT_PHRASES, random_picture, vary
+from dsv4.data.captions import PAINT_PHRASES, random_picture, vary, wordings
+from dsv4.data.pictures import LENGTH
 from dsv4.errors import InputError
 from dsv4.messages import image
 from dsv4.model import Model, tap_blocks
 from dsv4.pictures_in import open_pictures
+from dsv4.tokenizer import Tokenizer
 from dsv4.train.head_job import DROP, head_loss
 from dsv4.train.optim import Average
 from dsv4.train.own_pairs import PICTURES, Pair, read_pairs
@@ -33,6 +35,7 @@ from dsv4.train.world import World
 
 SIDE = limits.PAINTED_SIZES[-1]  # that pictures of the usual size are painted at
 REHEARSED, REHEARSAL_STEPS, AT_ONCE = 64, 4, 16
+MOST_ASKED = 256  # tokens of a request: every row of every batch is padded to the longest
 SEEN = 3.0  # a picture's longer side by its shorter one, beyond which too little is left of it in a square
 
 Rows = tuple[list[list[int]], Tensor]  # requests in ids, and their pictures [B, 3, H, W] in -1..1
@@ -76,6 +79,20 @@ def nearness(studio: Any, captions: Sequence[str], pictures_N3HW: Tensor) -> lis
     return (-10 * np.log10(errors_N.clip(1e-6))).tolist()
 
 
+def longest_request(tokenizer: Tokenizer, captions: Sequence[str]) -> int:
+    """Tokens of the longest request that `vary` can make of captions; InputError names a caption that is too long."""
+    longest = 0
+    for caption in captions:
+        count = max(len(paint_ids(tokenizer, text)) for text in wordings(caption, PAINT_PHRASES))
+        if count > MOST_ASKED:
+            raise InputError(
+                f"the caption '{caption[:60]}...' takes {count} tokens in a request; at most {MOST_ASKED} are learnt. "
+                "Shorten it: a picture is asked for by the words it was learnt under"
+            )
+        longest = max(longest, count)
+    return longest
+
+
 class OwnImageJob:
     """Own pictures and rehearsed ones through the head; see `Job` in run.py for the attributes."""
 
@@ -96,6 +113,11 @@ class OwnImageJob:
         self.gentle: list[nn.Module] = []
         self.average: Average | None = Average(model.head, decay=0.99)
         self.pad = model.tokenizer.id_of("<|pad|>")
+        # Every batch has the same shapes, for a step is captured once on CUDA; the mask says which places count.
+        self.width = max(
+            LENGTH["paint"] if isinstance(given, Path) else longest_request(model.tokenizer, given[0])
+            for given in (own, rehearsed)
+        )
         self.generator = torch.Generator(world.device).manual_seed(seed)
         self._streams = [
             _scenes(given, seed=seed, rows=rows) if isinstance(given, Path)
@@ -115,8 +137,8 @@ class OwnImageJob:
         """Own rows and rehearsed ones, with noise and chances."""
         asked, shown = zip(*(next(stream) for stream in self._streams), strict=True)
         ids = [row for rows in asked for row in rows]
-        width, device = max(map(len, ids)), self.world.device
-        ids_BT = torch.tensor([row + [self.pad] * (width - len(row)) for row in ids], device=device)
+        device = self.world.device
+        ids_BT = torch.tensor([row + [self.pad] * (self.width - len(row)) for row in ids], device=device)
         clean_B3HW = torch.cat([pictures.to(device) for pictures in shown])
         own_B = torch.tensor([1] * len(asked[0]) + [0] * len(asked[1]), device=device)
         levels, count = part("generation").noise_levels, len(ids)

@@ -43,6 +43,7 @@ SHARES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # of the way from the old wei
 REHEARSED = 160  # requests that the model answers beforehand
 LONGEST_ANSWER = 220  # tokens of such an answer; what breaks off there is not rehearsed
 ASKED = ("{} icon", "{} icon", "{a}", "What is {a}?")  # of words that the tokenizer knows whole
+WIDTHS = (256, 512, 1024, 2048)  # tokens of a row: the least that holds the longest drawing and its request
 LOST = 0.97  # likeness below which a drawing is told of
 
 
@@ -84,11 +85,32 @@ def own_documents(tokenizer: Tokenizer, drawings: Sequence[Drawing], *, seed: in
     answers = [answer_of(tokenizer, drawing) for drawing in drawings]
     while True:
         for place in rng.sample(range(len(drawings)), len(drawings)):
-            caption = drawings[place].caption
             form = "{}" if rng.random() < PLAIN else rng.choice(DRAW_PHRASES[1:])
-            named = caption.split(" ")[0].lower() in ("a", "an", "the", "some", "two", "three")
-            request = form.format(caption, a=caption if named else noun_phrase(caption))
-            yield svg_ids(tokenizer, request), answers[place]
+            yield svg_ids(tokenizer, asked_as(form, drawings[place].caption)), answers[place]
+
+
+def asked_as(form: str, caption: str) -> str:
+    """A caption in one of DRAW_PHRASES, with an article where it is wanted and the caption has none."""
+    named = caption.split(" ")[0].lower() in ("a", "an", "the", "some", "two", "three")
+    return form.format(caption, a=caption if named else noun_phrase(caption))
+
+
+def row_length(tokenizer: Tokenizer, drawings: Sequence[Drawing]) -> int:
+    """Tokens of a row that holds every drawing under every request; InputError names a caption that is too long.
+
+    A document that fits no row would wait for ever, and the others behind it.
+    """
+    longest = 0
+    for one in drawings:
+        asked = max(len(svg_ids(tokenizer, asked_as(form, one.caption))) for form in DRAW_PHRASES)
+        count = max(asked, 60) + len(answer_of(tokenizer, one))
+        if count > WIDTHS[-1]:
+            raise InputError(
+                f"the caption '{one.caption[:60]}...' takes {asked} tokens in a request and its drawing "
+                f"{count - asked}; together at most {WIDTHS[-1]} are learnt. Shorten it"
+            )
+        longest = max(longest, count)
+    return next(width for width in WIDTHS if width >= longest)
 
 
 def rehearsal(studio: Any, *, count: int, seed: int, tell: Callable[[str], None]) -> list[list[list[int]]]:
@@ -162,8 +184,7 @@ class OwnSvgJob:
         self.gentle: list[nn.Module] = []
         self.average: Average | None = Average(model.core, decay=0.98)
         tokenizer = model.tokenizer
-        longest = max(len(answer_of(tokenizer, one)) for one in drawings)
-        seq_len = next(width for width in (256, 512, 1024, 2048) if width >= longest + 60)
+        seq_len = row_length(tokenizer, drawings)
 
         def stream(number: int) -> Iterator[dict[str, np.ndarray]]:
             if isinstance(rehearsed, Path):
@@ -234,9 +255,11 @@ def going_back(model: Model, before: Mapping[str, Tensor], drawings: Sequence[Dr
 
 
 def kept_rehearsal(path: Path, make: Callable[[], list[list[list[int]]]]) -> list[Document]:
-    """The rehearsed documents of a run, made once and kept in its folder."""
+    """The rehearsed documents of a run, made once and kept in its folder; InputError when there are none to keep."""
     if not path.is_file():
         found = make()
+        if not found:
+            raise InputError("the model ended none of the answers it was to rehearse; give it its data: --rehearse DIR")
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(".tmp")
         temporary.write_text(json.dumps(found))

@@ -47,19 +47,37 @@ class Loss(Protocol):
 
 
 class Stepper:
-    """Runs steps one after another, each operation as it comes; the reference for `Replayer`."""
+    """Runs steps one after another, each operation as it comes; the reference for `Replayer`.
+
+    Raises ValueError for a batch that is not like the first of its kind, on every device: a captured step reads what
+    lies at the places of that first one.
+    """
 
     def __init__(
         self, loss: Loss, gradients: Gradients, optimizers: list[torch.optim.Optimizer], world: World, *, clip: float
     ) -> None:
         self.loss, self.gradients, self.optimizers, self.world, self.clip = loss, gradients, optimizers, world, clip
+        self._first: dict[str, dict[str, str]] = {}
 
     def run(self, kind: str, batch: Batch) -> dict[str, Tensor]:
         """Learn from one batch; its losses, detached."""
+        self.check(kind, batch)
         losses = self.differentiate(kind, batch)
         self.world.average(self.gradients.flat)
         self.improve()
         return losses
+
+    def check(self, kind: str, batch: Batch) -> None:
+        """Hold a batch to the names, shapes, formats and devices of the first of its kind."""
+        found = {name: f"{value.dtype} {tuple(value.shape)} on {value.device}" for name, value in batch.items()}
+        first = self._first.setdefault(kind, found)
+        for name in first.keys() | found.keys():
+            was, now = first.get(name, "not there"), found.get(name, "not there")
+            if was != now:
+                raise ValueError(
+                    f"batches of kind '{kind}' must all be alike, for their step is captured once: '{name}' was {was} "
+                    f"and is {now}; pad it, or give it a kind of its own"
+                )
 
     def differentiate(self, kind: str, batch: Batch) -> dict[str, Tensor]:
         """Losses of a batch, and their gradients in `gradients`."""
@@ -94,6 +112,7 @@ class Replayer(Stepper):
 
     def run(self, kind: str, batch: Batch) -> dict[str, Tensor]:
         """Learn from one batch; its losses, detached."""
+        self.check(kind, batch)
         self._taken[kind] = self._taken.get(kind, 0) + 1
         if self._taken[kind] <= WARM_STEPS:
             return super().run(kind, batch)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dsv4.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class World:
@@ -66,12 +68,20 @@ class World:
 
 
 def join_world(device: str) -> World:
-    """Join the run that torchrun started, or make a world of one on `device` (auto, cpu, cuda, mps, ...)."""
+    """Join the run that torchrun started, or make a world of one on `device` (auto, cpu, cuda, mps, ...).
+
+    Raises InputError for a device that is not there.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if device == "auto":
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         device = found.type if found is not None else "cpu"
     if size == 1:
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch's own differ by how it was built
+            told = str(error).strip().split("\n")[0]
+            raise InputError(f"--device: there is no '{device}' here ({told}); cpu always is") from error
         return World(rank=0, size=1, device=torch.device(device))
     rank, local = int(os.environ["RANK"]), int(os.environ["LOCAL_RANK"])
     if device == "cuda":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
 from dsv4.core.model import LanguageCore
+from dsv4.errors import InputError
 from dsv4.train import ablate as compared
 
 
@@ -46,3 +49,22 @@ def test_the_table_names_what_was_asked():
     record = {form: {"parameters": 10, "steps": 3, "asked": asked} for form in compared.FORMS}
     told = compared.table(record)
     assert "| icon by name | 50.0 % of 4 (1.250 nats) | 50.0 % of 4 (1.250 nats) |" in told
+
+
+def test_showing_what_was_never_measured_says_what_measures_it(tmp_path):
+    missing = tmp_path / "none"
+    with pytest.raises(InputError, match=r"python -m dsv4\.train\.ablate --data build/data --out .*none"):
+        compared.main(["--show", "--out", str(missing)])
+    assert not missing.exists()
+    (tmp_path / compared.RECORD).write_text("{")
+    with pytest.raises(InputError, match="is no record"):
+        compared.main(["--show", "--out", str(tmp_path)])
+
+
+def test_a_kept_record_is_shown(tmp_path, capsys):
+    asked = {name: {"right": 0.5, "count": 4, "nats": 1.25} for _, _, name in compared.ASKED}
+    one = {"parameters": 10, "steps": 3, "asked": asked, "curve": [(0.0, 2.0), (1.0, 1.0)]}
+    (tmp_path / compared.RECORD).write_text(json.dumps(dict.fromkeys(compared.FORMS, one)))
+    assert compared.main(["--show", "--out", str(tmp_path)]) == 0
+    assert "| icon by name | 50.0 % of 4" in capsys.readouterr().out
+    assert (tmp_path / "engram_nano.svg").read_text().startswith("<svg")

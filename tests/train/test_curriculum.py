@@ -3,13 +3,11 @@
 import argparse
 import datetime
 import json
-import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from dsv4.data.builder import build
 from dsv4.errors import InputError
 from dsv4.model import Model
 from dsv4.studio import Studio
@@ -18,8 +16,6 @@ from dsv4.train.ahead import minutes_until
 from dsv4.train.export import export
 from dsv4.train.see_job import GRID, cell_labels
 from dsv4.train.stages import CURRICULUM
-from tests import picture_world
-from tests.data.conftest import write_sources
 
 
 def arguments(data, out) -> argparse.Namespace:
@@ -28,18 +24,6 @@ def arguments(data, out) -> argparse.Namespace:
         workers=0, seed=0,
         device="cpu", model_size="micro",
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """A data folder with words, icons, things and letters."""
-    folder = tmp_path_factory.mktemp("curriculum")
-    sources = write_sources(folder / "sources")
-    pictures = picture_world.write_sources(folder / "pictures")
-    for name in ("things.jsonl.zst", "things_shaded.webp"):
-        shutil.copy(pictures / name, sources / name)
-    build(sources, folder / "data", tell=lambda line: None)
-    return folder / "data"
 
 
 def test_every_stage_runs_resumes_and_ends_in_a_model_that_answers(world, tmp_path, capsys):
