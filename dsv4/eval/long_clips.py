@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dsv4._parts import part
 from dsv4.data.atlas import Atlas
 from dsv4.eval import clips
 from dsv4.eval.clips import ClipCase
@@ -101,10 +102,8 @@ def painted(studio: Any, steps: int) -> Make:
         told = {"seconds": frames / CLIP_FPS, "seed": seed, "steps": steps}
         if before is None:
             return studio.video(case.prompt, **told).frames
-        from generation import save_clip
-
         with tempfile.TemporaryDirectory() as folder:
-            save_clip(Path(folder) / "before.apng", before, fps=CLIP_FPS, provenance=None)
+            part("generation").save_clip(Path(folder) / "before.apng", before, fps=CLIP_FPS, provenance=None)
             return studio.video(case.prompt, after=video(Path(folder) / "before.apng"), **told).frames
 
     return make
@@ -133,19 +132,18 @@ def seam(clip_FHW3: np.ndarray) -> float:
     return float(steps_F[at_F].mean() / max(1e-6, steps_F[~at_F].mean()))
 
 
-def measure(make: Make, found: Sequence[ClipCase], way: str, frames: int, nearest: Nearest) -> tuple[dict, list]:
-    """Verdicts of every case (first, last, moves, and the seam beside the true one's), and the clips themselves."""
+def measure(made: Sequence[np.ndarray], found: Sequence[ClipCase], way: str, nearest: Nearest) -> dict[str, list]:
+    """Verdicts of the clips made for the cases: first, last, moves, and the seam beside the true clip's."""
     told: dict[str, list] = {"first": [], "last": [], "moves": [], "seam": [], "true": []}
-    made = [film(make, case, way, frames, seed) for seed, case in enumerate(found)]
     for case, clip_FHW3 in zip(found, made, strict=True):
         last = last_part(case, way, clip_FHW3)
         told["first"].append(first_part(case, way, clip_FHW3).actors_right(nearest))
         told["last"].append(last.actors_right(nearest))
         told["moves"].append(last.moves_right(nearest.atlas))
-        if frames > TRAINED:
+        if len(clip_FHW3) > TRAINED:
             told["seam"].append(seam(clip_FHW3))
-            told["true"].append(seam(film(drawn(nearest.atlas), case, way, frames, 0)))
-    return told, made
+            told["true"].append(seam(film(drawn(nearest.atlas), case, way, len(clip_FHW3), 0)))
+    return told
 
 
 def line(frames: int, way: str, one: dict[str, list], two: dict[str, list]) -> str:
@@ -178,17 +176,22 @@ def main(argv: list[str] | None = None) -> int:
     nearest, make = Nearest(atlas=Atlas.load(args.data)), painted(Studio.load(args.model), args.steps)
     found = {kind: clips.cases(args.data, kind, limit=args.limit) for kind in KINDS}
     print(HEAD, flush=True)
-    cells = []
+    longest, cells, made = max(LENGTHS), [], {}
     for frames in LENGTHS:
         for way in WAYS if frames > TRAINED else ("pass",):
-            measured = [measure(make, found[kind], way, frames, nearest) for kind in KINDS]
-            print(line(frames, way, measured[0][0], measured[1][0]), flush=True)
-            if frames == LENGTHS[-1]:
-                for kind, (_, made) in zip(KINDS, measured, strict=True):
-                    shown = zip(found[kind][:SHOWN], made, strict=False)
+            told = []
+            for kind, cases in found.items():
+                # What is gone on with begins like the longest, so that is made once.
+                key = (kind, way, frames if way == "pass" else longest)
+                if key not in made:
+                    made[key] = [film(make, case, way, key[2], seed) for seed, case in enumerate(cases)]
+                told.append(measure([clip[:frames] for clip in made[key]], cases, way, nearest))
+                if frames == longest:
+                    shown = zip(cases[:SHOWN], made[key], strict=False)
                     cells += [(f"{case.prompt}: {WAYS[way]}", list(clip[::EVERY])) for case, clip in shown]
+            print(line(frames, way, *told), flush=True)
     if args.output:
-        draw_sheet(cells, columns=LENGTHS[-1] // EVERY).quantize(256).save(args.output)
+        draw_sheet(cells, columns=longest // EVERY).quantize(256).save(args.output)
     return 0
 
 

@@ -33,8 +33,9 @@ def tiger(motion: str) -> clips.ClipCase:
 @pytest.mark.parametrize("kind", long_clips.KINDS)
 def test_true_clips_are_right_from_the_first_to_the_last_frame_and_wrong_ones_are_not(data_dir, nearest, kind, way):
     make, found = long_clips.drawn(nearest.atlas), clips.cases(data_dir, kind, limit=4)
-    told, made = long_clips.measure(make, found, way, 48, nearest)
+    made = [long_clips.film(make, case, way, 48, 0) for case in found]
     assert [len(clip) for clip in made] == [48] * 4
+    told = long_clips.measure(made, found, way, nearest)
     assert told["first"] == told["last"] == told["moves"] == [True] * 4
     assert told["seam"] == told["true"]
     named = [replace(case, kind="name") for case in found]  # so that another noun is asked for
