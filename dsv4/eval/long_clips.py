@@ -188,7 +188,9 @@ def main(argv: list[str] | None = None) -> int:
                 told.append(measure([clip[:frames] for clip in made[key]], cases, way, nearest))
                 if frames == longest:
                     shown = zip(cases[:SHOWN], made[key], strict=False)
-                    cells += [(f"{case.prompt}: {WAYS[way]}", list(clip[::EVERY])) for case, clip in shown]
+                    cells += [
+                        (f"{case.prompt}: {WAYS[way]}".replace("`", ""), list(clip[::EVERY])) for case, clip in shown
+                    ]
             print(line(frames, way, *told), flush=True)
     if args.output:
         draw_sheet(cells, columns=longest // EVERY).quantize(256).save(args.output)
