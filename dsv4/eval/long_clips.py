@@ -30,7 +30,7 @@ from dsv4.results import check_output
 TRAINED = 16  # frames
 LENGTHS = (16, 32, 48)
 KINDS = ("motion", "two")  # one thing in a motion that it never had in training; two things that never met
-WAYS = {"pass": "one pass", "again": "`--after`, same words", "back": "`--after`, motion back"}
+WAYS = {"pass": "one pass", "again": "--after, same words", "back": "--after, motion back"}
 RETURN = {
     "moving left": "moving right", "moving right": "moving left", "moving up": "moving down",
     "moving down": "moving up", "growing": "shrinking", "shrinking": "growing",
@@ -188,9 +188,7 @@ def main(argv: list[str] | None = None) -> int:
                 told.append(measure([clip[:frames] for clip in made[key]], cases, way, nearest))
                 if frames == longest:
                     shown = zip(cases[:SHOWN], made[key], strict=False)
-                    cells += [
-                        (f"{case.prompt}: {WAYS[way]}".replace("`", ""), list(clip[::EVERY])) for case, clip in shown
-                    ]
+                    cells += [(f"{case.prompt}: {WAYS[way]}", list(clip[::EVERY])) for case, clip in shown]
             print(line(frames, way, *told), flush=True)
     if args.output:
         draw_sheet(cells, columns=longest // EVERY).quantize(256).save(args.output)

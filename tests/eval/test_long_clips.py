@@ -82,6 +82,6 @@ def test_a_seam_counts_in_times_of_what_changes_elsewhere(nearest):
 def test_the_line_holds_counts_and_intervals():
     told = {"first": [True] * 4, "last": [True, False] * 2, "moves": [False] * 4, "seam": [1.0, 3.0], "true": [1.0] * 2}
     row = long_clips.line(48, "back", told, told)
-    assert row.startswith("| 48 | `--after`, motion back | 4 of 4 (51–100 %) | 2 of 4 (15–85 %) | 0 of 4 (0–49 %) |")
+    assert row.startswith("| 48 | --after, motion back | 4 of 4 (51–100 %) | 2 of 4 (15–85 %) | 0 of 4 (0–49 %) |")
     assert row.endswith("| 2.0 (1.0) | 2 of 4 (15–85 %) |")
     assert row.count("|") == long_clips.HEAD.splitlines()[0].count("|")
