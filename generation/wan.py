@@ -2,8 +2,9 @@
 
 B batch, F frames, P patches a frame, N = F*P tokens, D width, S condition tokens, C condition width, H heads, E head
 width, A = 1 or F noise levels a clip. `run_wan` reads a module by its attribute names, so a diffusers
-`WanTransformer3DModel` can stand in for `WanParts`; it adds the two things that class has no place for, a mask over
-the condition's tokens and one noise level a frame without a copy for every token.
+`WanTransformer3DModel` can stand in for `WanParts`; it adds what that class has no place for: a mask over the
+condition's tokens, one noise level a frame without a copy for every token, and clips of other lengths than 16 frames
+stretched over the same time.
 Source: Wan (arXiv 2503.20314); layer layout as in diffusers 0.42 `transformer_wan`.
 """
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 _EPS = 1e-6
 _PIECE = 128  # rows
+LEARNT_FRAMES = 16  # of a clip in training; fewer stand further apart in time, more stand closer together
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -136,14 +138,21 @@ def run_wan(
 
 
 def rotary_table(shape: WanShape, frames: int, rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines [N,1,E/2] of the 3-D positions: a share of each head for time, the rest for y and x."""
+    """Cosines and sines [N,1,E/2] of the 3-D positions: a share of each head for time, the rest for y and x.
+
+    Clips of any length share the time of LEARNT_FRAMES, as the ramp of time in the input does: position interpolation
+    (arXiv 2306.15595). With one step a frame, names are lost at 8 frames as at 48 (docs/log.md).
+    """
     side = 2 * (shape.attention_head_dim // 6)
     parts = []
     grid = (frames, rows, columns)
     for axis, (count, width) in enumerate(zip(grid, (shape.attention_head_dim - 2 * side, side, side), strict=True)):
         half = torch.arange(0, width, 2, device=device, dtype=torch.float64)
         rate_E = 1.0 / (10000.0 ** (half / width))
-        angle = torch.arange(count, device=device, dtype=torch.float64)[:, None] * rate_E
+        place_C = torch.arange(count, device=device, dtype=torch.float64)
+        if axis == 0 and count > 1:
+            place_C *= (LEARNT_FRAMES - 1) / (count - 1)
+        angle = place_C[:, None] * rate_E
         place = [1, 1, 1, -1]
         place[axis] = count
         parts.append(angle.view(place).expand(*grid, -1))

@@ -68,13 +68,16 @@ def truth(case: ClipCase, atlas: Atlas, *, size: int = 64, frames: int = 16) -> 
     return _draw([case.caption], atlas, size, frames)[0]
 
 
-def name_right(case: ClipCase, made_FHW3: np.ndarray, nearest: Nearest, actor: int) -> bool:
-    """Whether an actor is the nearest of all things at its places in four frames."""
+def name_right(
+    case: ClipCase, made_FHW3: np.ndarray, nearest: Nearest, actor: int, looked: slice | None = None
+) -> bool:
+    """Whether an actor is the nearest of all things at its places in four frames of those that are looked at."""
     caption, frames = case.caption, len(made_FHW3)
+    begin, end, _ = (looked or slice(None)).indices(frames)
     table_MF4 = motion_table(frames)
     row = motion_row(caption.motions[actor], company=len(caption.nouns) > 1)
     x, y, size = layout(caption)[actor]
-    chosen = sorted({round(moment * (frames - 1)) for moment in LOOKS})
+    chosen = sorted({begin + round(moment * (end - begin - 1)) for moment in LOOKS})
     windows = []
     for frame in chosen:
         right, down, times, turn = table_MF4[row, frame].tolist()

@@ -202,9 +202,7 @@ ROWS: tuple[Row, ...] = (
         run=seeing_row("one", "two", "pair", "three"),
     ),
     Row(key="questions", title="questions about a scene", wanted="≥ 90 %", run=seeing_row(*seeing.ASKED)),
-    Row(
-        key="read", title="printed words, character error", wanted="≤ 4 %", run=_reading("seen fonts"), share=0.25
-    ),
+    Row(key="read", title="printed words, character error", wanted="≤ 4 %", run=_reading("seen fonts"), share=0.25),
     Row(
         key="read_held",
         title="printed words, held-out fonts, character error",

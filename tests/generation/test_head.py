@@ -12,6 +12,7 @@ import torch
 
 from generation import JointHead, JointHeadConfig
 from generation.head import coordinate_ramps
+from generation.wan import LEARNT_FRAMES, rotary_table
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,8 @@ def test_outputs_and_gradients_equal_those_of_diffusers(head):
     theirs.load_state_dict(head.wan.state_dict())
     ours = JointHead(head.config, connector=head.connector)
     ours.wan.load_state_dict(head.wan.state_dict())
-    noisy, sigma, cond = torch.randn(2, 3, 3, 16, 24), torch.tensor([0.8, 0.3]), torch.randn(2, 6, 32)
+    # Clips of other lengths are stretched over the time of so many frames, which theirs are not.
+    noisy, sigma, cond = torch.randn(2, 3, LEARNT_FRAMES, 16, 24), torch.tensor([0.8, 0.3]), torch.randn(2, 6, 32)
     out = ours(noisy, sigma, cond, torch.ones(2, 6, dtype=torch.bool))
     given = torch.cat([noisy, coordinate_ramps(noisy)], dim=1)
     wanted = theirs(given, sigma * 1000, cond, return_dict=False)[0]
@@ -92,6 +94,19 @@ def test_a_diffusers_transformer_can_stand_in(head):
     with torch.inference_mode():
         there, here = joined(noisy, sigma, *condition, True), head(noisy, sigma, *condition, True)
     torch.testing.assert_close(there, here)
+
+
+@pytest.mark.parametrize("frames", [2, 8, 17, 48])
+def test_clips_of_any_length_take_the_time_that_was_learnt(head, frames):
+    def table(count: int) -> torch.Tensor:
+        cos, sin = rotary_table(head.config.wan, count, 1, 1, torch.device("cpu"))
+        return torch.cat([cos, sin], dim=-1)[:, 0]
+
+    learnt, made = table(LEARNT_FRAMES), table(frames)
+    torch.testing.assert_close(made[[0, -1]], learnt[[0, -1]], atol=1e-6, rtol=0)
+    if (frames - 1) % 15 == 0 or 15 % (frames - 1) == 0:
+        torch.testing.assert_close(made, learnt[:: 15 // (frames - 1)], atol=1e-6, rtol=0)
+    assert torch.equal(table(1), learnt[:1])  # a picture is where a clip begins
 
 
 def test_gradients_reach_every_parameter():
