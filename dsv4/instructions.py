@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
+    from dsv4.data.language import Caption
+
 POSES = 25  # a whole number of eighths and one, so that the turning points of every wave are among them
 MOTION_SECONDS = 2.0
 
@@ -27,6 +29,30 @@ def split_motion(prompt: str) -> tuple[str, str | None]:
     if found is None or found[1].lower() in ("a", "an", "the"):
         return prompt, None
     return found[1], found[2].lower()
+
+
+def scene_of(prompt: str) -> Caption | None:
+    """The scene of two or three things that a request asks for, each with its article; None for other requests.
+
+    "a cat to the left of a dog on a mint background" and "a cat, a dog and an owl" are such. Scenes with coloured
+    shapes and rows of icons are not: these are learnt whole.
+    """
+    from dsv4.data.language import GROUNDS, RELATIONS, Caption, is_shape
+
+    grounds, relations = ("|".join(map(re.escape, names)) for names in (GROUNDS, RELATIONS))
+    found = re.fullmatch(rf"(.+?)(?: on an? ({grounds}) background)?[\s.!]*", " ".join(prompt.lower().split()))
+    if found is None:
+        return None
+    noun = r"(?:an?|the) ((?:(?! an? | the |,|\band\b).)+)"
+    pair = re.fullmatch(rf"{noun} ({relations}|and) {noun}", found[1])
+    row = re.fullmatch(rf"{noun}, {noun},? and {noun}", found[1])
+    if pair is None and row is None:
+        return None
+    nouns = (pair[1], pair[3]) if pair else row.groups()
+    if any(is_shape(name) or re.search(r"\bicons?\b", name) for name in nouns):
+        return None
+    relation = pair[2] if pair and pair[2] != "and" else None
+    return Caption(nouns=nouns, relation=relation, ground=found[2] or "white")
 
 
 def poses_of(motion: str) -> np.ndarray:

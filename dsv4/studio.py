@@ -26,7 +26,7 @@ from dsv4.finish import (
     to_uint8,
     well_formed,
 )
-from dsv4.instructions import split_motion
+from dsv4.instructions import scene_of, split_motion
 from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ class Studio:
         """Draw an icon, a drawing or a scene as safe, editable SVG; always well-formed.
 
         A motion at the prompt's end ("a star bouncing") sets what was drawn in motion. Of several `candidates`, from
-        seeds one after the other, the one is kept that looks most like the others.
+        seeds one after the other, the one is kept that looks most like the others. A scene of two or three things is
+        put together of drawings of each (the provenance's settings say `made_by`: parts), of `max_tokens` each: things
+        with long drawings have no room in scenes that are drawn whole.
 
         A `picture` is described by the eyes, drawn as described (or as the prompt says, if there is one) and fitted to
         the picture; where that is not like it and the picture is flat, as a logo is, its outlines are traced. `trace`
@@ -162,14 +164,21 @@ class Studio:
             told = {"seed": seed, "temperature": temperature, "max_tokens": max_tokens, "candidates": candidates}
             return redrawn(self, picture, prompt, trace=trace, **told, on_progress=on_progress, cancelled=cancelled)
         check_candidates(candidates, temperature)
-        given = self.processor.svg(split_motion(prompt)[0])
+        bare, motion = split_motion(prompt)
+        given = self.processor.svg(bare)
+        told = {"temperature": temperature, "max_tokens": max_tokens, "candidates": candidates}
+        scene = scene_of(bare) if candidates == 1 and motion is None else None
+        if scene is not None:
+            parts = self._parts(scene, max_tokens, temperature, seed, on_progress, cancelled)
+            return drawn(
+                [parts], given, prompt=prompt, made_by=self._made_by("svg", prompt, seed, **told, made_by="parts")
+            )
         ready = self.model.embed(given)
         attempts: list[list[int]] = []
         for turn in range(candidates):
             if cancelled is not None and cancelled() and attempts:
                 break
             attempts.append(self._draw(ready, max_tokens, temperature, seed + turn, on_progress, cancelled))
-        told = {"temperature": temperature, "max_tokens": max_tokens, "candidates": candidates}
         return drawn(attempts, given, prompt=prompt, made_by=self._made_by("svg", prompt, seed, **told))
 
     def image(
@@ -302,6 +311,27 @@ class Studio:
             if on_progress is not None and len(local) % PREVIEW_EVERY == 0:
                 on_progress(Progress(step=len(local), total=max_tokens, preview=svg.partial(local)))
         return local
+
+    def _parts(
+        self,
+        scene: Any,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        on_progress: OnProgress,
+        cancelled: Cancelled,
+    ) -> list[int]:
+        """The tokens of a scene whose things are drawn one by one; the last of them alone where that was cancelled."""
+        from dsv4.data.drawings import Drawings
+        from dsv4.data.language import noun_phrase
+
+        drawing_of: dict[str, list[int]] = {}
+        for noun in dict.fromkeys(scene.nouns):
+            ready = self.model.embed(self.processor.svg(noun_phrase(noun)))
+            drawing_of[noun] = self._draw(ready, max_tokens, temperature, seed, on_progress, cancelled)
+            if cancelled is not None and cancelled():
+                return drawing_of[noun]
+        return Drawings().scene(scene, drawing_of)
 
     def _generate(
         self,
