@@ -34,7 +34,7 @@ EXAMPLES = {
     ),
 }
 LEADS = {
-    "svg": "Icons by name, colour and set, drawings of things, and small scenes of shapes.",
+    "svg": "Icons by name, colour and set, drawings of things, and small scenes of both.",
     "image": "One to three things, where they are, and the ground they stand on.",
     "video": f"One or two things that move. Clips are {CLIP_SIZE} pixels a side, {CLIP_FPS} frames a second, silent.",
 }
