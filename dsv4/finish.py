@@ -118,7 +118,7 @@ def check_candidates(candidates: int, temperature: float) -> None:
         raise InputError("candidates are all alike at temperature 0; give a temperature too, for example 0.7")
 
 
-def drawn(attempts: Sequence[Sequence[int]], given: ModelInput, *, prompt: str, made_by: Mapping[str, Any]) -> Svg:
+def drawn(attempts: Sequence[Sequence[int]], *, read: int, prompt: str, made_by: Mapping[str, Any]) -> Svg:
     """A drawing from its tokens, counted from the first SVG token, set in motion where the prompt ends in one.
 
     Of several attempts, the one that looks most like the others.
@@ -130,7 +130,7 @@ def drawn(attempts: Sequence[Sequence[int]], given: ModelInput, *, prompt: str, 
     motion = split_motion(prompt)[1]
     if motion is not None:
         text = svg.moving(text, poses_of(motion), MOTION_SECONDS)
-    usage = Usage(read=given.length, written=sum(map(len, attempts)))
+    usage = Usage(read=read, written=sum(map(len, attempts)))
     return Svg(text=text, raw=raw, provenance=made_by, usage=usage)
 
 

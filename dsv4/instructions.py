@@ -34,22 +34,22 @@ def split_motion(prompt: str) -> tuple[str, str | None]:
 def scene_of(prompt: str) -> Caption | None:
     """The scene of two or three things that a request asks for, each with its article; None for other requests.
 
-    "a cat to the left of a dog on a mint background" and "a cat, a dog and an owl" are such. Scenes with coloured
-    shapes and rows of icons are not: these are learnt whole.
+    "a cat to the left of a dog on a mint background" and "draw a cat, a dog and an owl please" are such. Scenes with
+    coloured shapes and rows of icons are not: these are learnt whole.
     """
     from dsv4.data.language import GROUNDS, RELATIONS, Caption, is_shape
 
     grounds, relations = ("|".join(map(re.escape, names)) for names in (GROUNDS, RELATIONS))
-    found = re.fullmatch(rf"(.+?)(?: on an? ({grounds}) background)?[\s.!]*", " ".join(prompt.lower().split()))
+    wish = r"(?:please )?(?:(?:draw|make|show)(?: me)? |(?:an? )?(?:svg|drawing) of )?"
+    form = rf"{wish}(.+?)(?: on an? ({grounds}) background)?,?(?: please)?[\s.!]*"
+    found = re.fullmatch(form, " ".join(prompt.lower().split()))
     if found is None:
         return None
     noun = r"(?:an?|the) ((?:(?! an? | the |,|\band\b).)+)"
     pair = re.fullmatch(rf"{noun} ({relations}|and) {noun}", found[1])
     row = re.fullmatch(rf"{noun}, {noun},? and {noun}", found[1])
-    if pair is None and row is None:
-        return None
-    nouns = (pair[1], pair[3]) if pair else row.groups()
-    if any(is_shape(name) or re.search(r"\bicons?\b", name) for name in nouns):
+    nouns = (pair[1], pair[3]) if pair else row.groups() if row else ()
+    if not nouns or any(is_shape(name) or re.search(r"\bicons?\b", name) for name in nouns):
         return None
     relation = pair[2] if pair and pair[2] != "and" else None
     return Caption(nouns=nouns, relation=relation, ground=found[2] or "white")

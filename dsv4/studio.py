@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,8 +27,8 @@ from dsv4.finish import (
     to_uint8,
     well_formed,
 )
-from dsv4.instructions import scene_of, split_motion
 from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg
+from dsv4.scene_parts import DrawingPlan, planned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -164,22 +165,21 @@ class Studio:
             told = {"seed": seed, "temperature": temperature, "max_tokens": max_tokens, "candidates": candidates}
             return redrawn(self, picture, prompt, trace=trace, **told, on_progress=on_progress, cancelled=cancelled)
         check_candidates(candidates, temperature)
-        bare, motion = split_motion(prompt)
-        given = self.processor.svg(bare)
-        told = {"temperature": temperature, "max_tokens": max_tokens, "candidates": candidates}
-        scene = scene_of(bare) if candidates == 1 and motion is None else None
-        if scene is not None:
-            parts = self._parts(scene, max_tokens, temperature, seed, on_progress, cancelled)
-            return drawn(
-                [parts], given, prompt=prompt, made_by=self._made_by("svg", prompt, seed, **told, made_by="parts")
-            )
-        ready = self.model.embed(given)
+        plan = planned(prompt, candidates)
+        self.processor.svg(plan.request)  # refuses what is too long, which its parts may not be
+        given = [self.processor.svg(one) for one in plan.prompts]
+        ready = [self.model.embed(one) for one in given]
+        draw = partial(
+            self._draw, max_tokens=max_tokens, temperature=temperature, on_progress=on_progress, cancelled=cancelled
+        )
         attempts: list[list[int]] = []
         for turn in range(candidates):
             if cancelled is not None and cancelled() and attempts:
                 break
-            attempts.append(self._draw(ready, max_tokens, temperature, seed + turn, on_progress, cancelled))
-        return drawn(attempts, given, prompt=prompt, made_by=self._made_by("svg", prompt, seed, **told))
+            attempts.append(_attempt(plan, ready, partial(draw, seed=seed + turn), cancelled))
+        told = {"temperature": temperature, "max_tokens": max_tokens, "candidates": candidates, **plan.told}
+        made_by = self._made_by("svg", prompt, seed, **told)
+        return drawn(attempts, read=sum(one.length for one in given), prompt=prompt, made_by=made_by)
 
     def image(
         self,
@@ -312,27 +312,6 @@ class Studio:
                 on_progress(Progress(step=len(local), total=max_tokens, preview=svg.partial(local)))
         return local
 
-    def _parts(
-        self,
-        scene: Any,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        on_progress: OnProgress,
-        cancelled: Cancelled,
-    ) -> list[int]:
-        """The tokens of a scene whose things are drawn one by one; the last of them alone where that was cancelled."""
-        from dsv4.data.drawings import Drawings
-        from dsv4.data.language import noun_phrase
-
-        drawing_of: dict[str, list[int]] = {}
-        for noun in dict.fromkeys(scene.nouns):
-            ready = self.model.embed(self.processor.svg(noun_phrase(noun)))
-            drawing_of[noun] = self._draw(ready, max_tokens, temperature, seed, on_progress, cancelled)
-            if cancelled is not None and cancelled():
-                return drawing_of[noun]
-        return Drawings().scene(scene, drawing_of)
-
     def _generate(
         self,
         ready: Any,
@@ -407,3 +386,15 @@ class Studio:
     def _made_by(self, task: str, prompt: str, seed: int, **settings: float | int | str) -> dict[str, Any]:
         model = f"{self.name} ({self.fingerprint})"
         return {"task": task, "prompt": prompt.strip(), "seed": seed, "model": model, "settings": settings}
+
+
+def _attempt(
+    plan: DrawingPlan, ready: Iterable[Any], draw: Callable[[Any], list[int]], cancelled: Cancelled
+) -> list[int]:
+    """The tokens of one attempt; where it is cancelled, those of what was being drawn, as far as they go."""
+    drawings: list[list[int]] = []
+    for one in ready:
+        drawings.append(draw(one))
+        if cancelled is not None and cancelled():
+            return drawings[-1]
+    return plan.together(drawings)

@@ -16,6 +16,7 @@ from dsv4.errors import InputError
 from dsv4.finish import Answer, check_candidates, closed_in_answers, drawn, enlarged, to_uint8, well_formed
 from dsv4.instructions import split_motion
 from dsv4.results import Picture, Reply, Svg
+from dsv4.scene_parts import DrawingPlan, planned
 
 if TYPE_CHECKING:
     from dsv4.model import Model
@@ -78,32 +79,43 @@ class Together:
         return self._written([{**CHAT, **request} for request in requests], prepare, finish, room=0)
 
     def svg(self, requests: Sequence[Request]) -> list[Svg | InputError]:
-        """Drawings; of a request for several candidates each is a row of its own."""
+        """Drawings; of a request for several candidates each is a row of its own, and so is each thing of a scene."""
         tokenizer = self.model.tokenizer
         asks = [{**SVG, **request} for request in requests]
+        plans = [planned(ask["prompt"], ask["candidates"]) for ask in asks]
 
         def prepare(ask: Request) -> tuple[ModelInput, Any]:
             limits.check_numbers(**{key: ask[key] for key in SVG})
             check_candidates(ask["candidates"], ask["temperature"])
-            return self.processor.svg(split_motion(ask["prompt"])[0]), well_formed(tokenizer, ask["max_tokens"])
+            self.processor.svg(ask["request"])  # refuses what is too long, which its parts may not be
+            return self.processor.svg(ask["part"]), well_formed(tokenizer, ask["max_tokens"])
 
         def attempt(ask: Request, given: ModelInput, tokens: list[int]) -> tuple[ModelInput, list[int]]:
             return given, [token - tokenizer.svg_offset for token in tokens]
 
-        turns = [(place, turn) for place, ask in enumerate(asks) for turn in range(_turns(ask))]
-        rows = [{**asks[place], "seed": asks[place]["seed"] + turn} for place, turn in turns]
+        rows, places = [], []
+        for place, (ask, plan) in enumerate(zip(asks, plans, strict=True)):
+            for turn in range(_turns(ask)):
+                for one in plan.prompts:
+                    rows.append({**ask, "seed": ask["seed"] + turn, "request": plan.request, "part": one})
+                    places.append(place)
         made: list[list[Any]] = [[] for _ in asks]
-        for (place, _), found in zip(turns, self._written(rows, prepare, attempt, room=1), strict=True):
+        for place, found in zip(places, self._written(rows, prepare, attempt, room=1), strict=True):
             made[place].append(found)
-        return [self._chosen(ask, found) for ask, found in zip(asks, made, strict=True)]
+        return [self._chosen(*one) for one in zip(asks, plans, made, strict=True)]
 
-    def _chosen(self, ask: Request, found: list[Any]) -> Svg | InputError:
-        """One request's drawing from its attempts, or what is wrong with it."""
-        if isinstance(found[0], InputError):
-            return found[0]
-        told = {key: ask[key] for key in ("temperature", "max_tokens", "candidates")}
+    def _chosen(self, ask: Request, plan: DrawingPlan, found: list[Any]) -> Svg | InputError:
+        """One request's drawing from its attempts, or from its things, or what is wrong with it."""
+        wrong = [one for one in found if isinstance(one, InputError)]
+        if wrong:
+            return wrong[0]
+        drawings = [local for _, local in found]
+        told = {key: ask[key] for key in ("temperature", "max_tokens", "candidates")} | plan.told
         made_by = self.made_by("svg", ask["prompt"], ask["seed"], **told)
-        return drawn([local for _, local in found], found[0][0], prompt=ask["prompt"], made_by=made_by)
+        many = len(plan.prompts)
+        attempts = [plan.together(drawings[begin : begin + many]) for begin in range(0, len(drawings), many)]
+        read = sum(given.length for given, _ in found[:many])
+        return drawn(attempts, read=read, prompt=ask["prompt"], made_by=made_by)
 
     def image(self, requests: Sequence[Request]) -> list[Picture | InputError]:
         """Pictures; those of equal steps, guidance, prompt length and painted size are painted in one pass."""

@@ -28,7 +28,7 @@ LAYERS = (
     ("processor", "batch"),
     ("model", "data"),
     ("instructions",),
-    ("finish",),
+    ("finish", "scene_parts"),
     ("together", "ocr", "redraw"),
     ("echo", "remote"),
     ("studio",),

@@ -7,7 +7,11 @@ import re
 import pytest
 
 from dsv4 import Studio
+from dsv4.data.drawings import Drawings
+from dsv4.errors import InputError
 from dsv4.instructions import scene_of
+from dsv4.limits import PROMPT_CHARACTERS
+from dsv4.scene_parts import planned
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +26,8 @@ def studio() -> Studio:
         ("A cat, a dog and an owl on a mint background.", ("cat", "dog", "owl"), None, "mint"),
         ("the cup of tea above  the teapot", ("cup of tea", "teapot"), "above", "white"),
         ("an owl and a whale on a sky blue background", ("owl", "whale"), None, "sky blue"),
+        ("draw me a cat and a dog please", ("cat", "dog"), None, "white"),
+        ("an SVG of a cat below a dog on a mint background, please", ("cat", "dog"), "below", "mint"),
     ],
 )
 def test_scenes_of_things_are_known(prompt, nouns, relation, ground):
@@ -49,6 +55,28 @@ def test_a_scene_holds_the_drawings_of_its_things_word_for_word(studio):
         shapes = re.findall(r' d="[^"]+"', studio.svg(name).text)
         assert shapes and all(shape in made.text for shape in shapes)
     assert made.usage.written > 100
+
+
+def test_many_at_once_are_drawn_as_each_alone(studio):
+    prompts = ("a whale below a moon", "a whale", "a moon and a whale on a mint background")
+    asked = [{"prompt": prompt} for prompt in prompts]
+    for prompt, made in zip(prompts, studio.together.svg(asked), strict=True):
+        alone = studio.svg(prompt)
+        assert (made.text, made.provenance, made.usage) == (alone.text, alone.provenance, alone.usage)
+
+
+def test_a_thing_that_comes_twice_is_drawn_once():
+    plan = planned("a cat above a cat", 1)
+    assert plan.prompts == ("a cat",)
+    ids = Drawings().words("svg", "none", "circle", 48, 48, 20, "/svg")
+    assert plan.together([ids]).count(ids[2]) == 2
+
+
+def test_a_scene_too_long_is_refused_though_its_things_are_not(studio):
+    noun = "x" * (PROMPT_CHARACTERS // 2)
+    with pytest.raises(InputError):
+        studio.svg(f"a {noun} above a {noun}")
+    assert isinstance(studio.together.svg([{"prompt": f"a {noun} above a {noun}"}])[0], InputError)
 
 
 def test_shapes_motions_and_several_candidates_are_drawn_whole(studio):

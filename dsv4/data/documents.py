@@ -220,7 +220,7 @@ class Documents:
         return self.scene(self.joined(caption), plain=held)
 
     def joined(self, caption: Caption) -> Caption:
-        """ "A to the left of B" is now and then only "A and B", which is drawn alike."""
+        """Now and then "A to the left of B" is only "A and B", which is drawn alike."""
         drop = caption.relation == "to the left of" and self.rng.random() < 0.4
         return replace(caption, relation=None) if drop else caption
 

@@ -154,11 +154,17 @@ def test_questions_put_together_by_chance_keep_what_is_held_out():
 
 def test_stored_facts_are_asked_in_many_ways_and_never_as_they_are_judged():
     rng = random.Random(0)
-    facts = [facts_of.sums(3, 4), facts_of.differences(9, 4), facts_of.counted(2, 3)]
-    facts += [
-        facts_of.Fact(questions=("What is the capital of Peru?", "Which city is the capital of Peru?"), answer="Lima."),
-        facts_of.Fact(questions=("Name three fruits.", "Can you name three fruits?"), answer="Apple, fig and plum."),
-    ]
+    lists = {
+        "countries with capitals": {"countries": [{"name": "Peru", "capital": "Lima"}]},
+        "us state capitals": {"capitals": [{"state": "Oregon", "capital": "Salem"}]},
+        "elements": {"elements": [{"name": "Iron", "atomic_number": 26, "symbol": "Fe"}]},
+        "web colors": {"colors": [{"color": "Ivory", "hex": "#FFFFF0"}]},
+        "collateral adjectives": {"animals": [{"name": "dove", "collateral_adjectives": ["columbine"]}]},
+        "fruits": {"fruits": ["apple", "fig", "plum"]},
+    }
+    facts = facts_of.read_facts({"list": name, "data": data} for name, data in lists.items())
+    assert len(facts) == 8
+    facts += [facts_of.sums(3, 4), facts_of.differences(9, 4), facts_of.counted(2, 3)]
     for fact in facts:
         asked = {openings.reworded(rng, fact.questions) for _ in range(2000)}
         assert len(asked) > 300

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from dsv4.errors import InputError
 from dsv4.model import Model
@@ -62,6 +62,32 @@ def test_a_stage_may_get_ready_before_its_turn(world, tmp_path):
     for part in ("core", "eyes"):
         made, expected = (load_file(folder / "weights" / f"{part}.safetensors") for folder in (run, straight))
         assert all(torch.equal(made[name], value) for name, value in expected.items())
+
+
+def test_what_is_left_until_a_time_of_day_is_counted_behind_compiling(world, tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr(cli, "compile_ahead", lambda jobs, world: done.append("compiled"))
+    monkeypatch.setattr(cli, "minutes_until", lambda clock: done.append("read") or 1e-4)
+    args = arguments(world, tmp_path / "run")
+    args.stages, args.steps, args.until = "text", None, "17:45"
+    assert cli.main(args) == 0
+    assert done == ["read", "compiled", "read"]  # once to refuse what is no time of day
+
+
+def test_a_stage_goes_on_with_all_that_lies_in_the_folder_of_a_run(world, tmp_path, monkeypatch):
+    """What only `see` learns may be carried to another run beside the model's parts."""
+    begun = []
+    monkeypatch.setattr(cli, "run_stage", lambda job, *others: begun.append(job))
+    args = arguments(world, tmp_path / "run")
+    args.stages = "see"
+    assert cli.main(args) == 0
+    (tmp_path / "run" / "weights").mkdir(parents=True)
+    kept = {name: value + 1 for name, value in begun[0].parts["cells"].state_dict().items()}
+    save_file(kept, tmp_path / "run" / "weights" / "cells.safetensors")
+    assert cli.main(args) == 0
+    assert all(torch.equal(begun[1].parts["cells"].state_dict()[name], value) for name, value in kept.items())
+    before, after = (job.parts["letters"].state_dict() for job in begun)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 def test_the_time_until_a_time_of_day():
