@@ -61,9 +61,7 @@ class Processor:
             taken = len(chat_ids(self.tokenizer, words, image_tokens=counts))
             context = self._packed(repos, words, PROMPT_TOKENS - taken)
         at = 0 if counts and earlier else None
-        ids = chat_ids(
-            self.tokenizer, words, image_tokens=counts, context=context, history=earlier, shown_at=at
-        )
+        ids = chat_ids(self.tokenizer, words, image_tokens=counts, context=context, history=earlier, shown_at=at)
         return self._input(ids, views, counts)
 
     def _turns(self, history: Sequence[Message]) -> list[tuple[str, str]]:

@@ -210,9 +210,7 @@ def _experts(block: Block, part: Parts, rooms: Rooms, frame: Frame, layer: int) 
 
 def _parts(block: Block, config: CoreConfig, places: Places) -> Parts:
     places.watch(block, "attention", "experts")
-    sites = tuple(
-        _site(block, config, places, f"hyper_{name}", f"{name}_norm") for name in ("attention", "experts")
-    )
+    sites = tuple(_site(block, config, places, f"hyper_{name}", f"{name}_norm") for name in ("attention", "experts"))
     experts, routes = _or_none(_experts_of, block.experts, config, places) or (None, None)
     return Parts(
         sites=(sites[0], sites[1]),

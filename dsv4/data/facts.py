@@ -38,7 +38,13 @@ MANNERS = (
         "|what can I ask you|give me an example",
     ),
     ("Hello! Ask me for a drawing, a picture, a clip or the meaning of a word.", "hello|hi|hey|good morning|hi there"),
-    ("You are welcome.", "thanks|thank you|thank you very much|thanks a lot|many thanks"),
+    (
+        "You are welcome.",
+        "thanks|thank you|thank you very much|thanks a lot"
+        "|ok thanks|great, thank you|thanks, that was nice|that was lovely, thank you|that is all, thanks|well done"
+        "|thanks for the picture|you helped me, thanks|thank you for that|good, thanks|that was great|nice work"
+        "|many thanks",
+    ),
     ("Goodbye!", "bye|goodbye|see you|good night|see you later"),
     ("I am well, thank you. What shall I draw or explain?", "how are you|how do you do|are you well|how is it going"),
     (

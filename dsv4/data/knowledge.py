@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from dsv4.data.facts import Fact, counted, differences, joined, sums
-from dsv4.data.language import article, sentence
-from dsv4.data.openings import BY_CHANCE, EXAMPLE, IS_A, KIND, OPPOSITE, PART, asked_by_chance, reworded
+from dsv4.data.language import article, held_pair, sentence
+from dsv4.data.openings import BY_CHANCE, DIFFERENCE, EXAMPLE, IS_A, KIND, OPPOSITE, PART, asked_by_chance, reworded
 from dsv4.data.words import CATEGORIES
 
 if TYPE_CHECKING:
@@ -29,9 +29,14 @@ PART_PHRASES = ("What are the parts of {a}?", "parts of {}", "Name parts of {a}.
 EXAMPLE_PHRASES = (
     "Use {} in a sentence.", "example of {}", "Give an example with {}.", "How is {} used?", "Show me how {} is used.",
 )  # fmt: skip
+DIFFERENCE_PHRASES = (
+    "What is the difference between {a} and {b}?", "difference between {} and {other}",
+    "What's the difference between {a} and {b}?", "How does {a} differ from {b}?", "In what are {a} and {b} unlike?",
+)  # fmt: skip
 # Kinds of questions and how often each is asked for: in training, where sentences to be known by heart need more turns,
 # and where it is judged, which stays the same so that weights of different days can be compared.
-SHARES = {"fact": 0.3, "kind": 0.15, "is a": 0.12, "opposite": 0.1, "part": 0.06, "example": 0.2, "number": 0.09}
+SHARES = {"fact": 0.3, "kind": 0.15, "is a": 0.12, "opposite": 0.1, "part": 0.06, "example": 0.2, "number": 0.09,
+          "difference": 0.06}  # fmt: skip
 JUDGED = {"fact": 0.35, "kind": 0.17, "is a": 0.14, "opposite": 0.1, "part": 0.07, "example": 0.08, "number": 0.09}
 
 
@@ -56,6 +61,8 @@ class Knowledge:
             return self._of(self._number(), held)
         if kind == "fact":
             return self._of(self.facts[self.documents.deal("fact", len(self.facts))], held) if self.facts else None
+        if kind == "difference":
+            return self.difference(held=held)
         column = {"kind": "broader", "is a": "categories", "part": "parts"}.get(kind, kind)
         index = self._pick(column)
         if index is None:
@@ -73,6 +80,46 @@ class Knowledge:
             kept = forms[-1].format(word, a=asked)
             return asked_by_chance(self.rng, ways, word, asked, held=kept), sentence(answer)
         return self._phrase(forms, held).format(word, a=asked), sentence(answer)
+
+    def difference(self, *, held: bool = False) -> tuple[str, str] | None:
+        """(question, answer): two words of one kind or category, the meaning of each; `held` for pairs that are kept from training.
+
+        None when no two words share a kind.
+        """
+        words, (narrow, wide) = self.documents.words, self._alike
+        if not narrow:
+            return None
+        for _ in range(64):
+            near = not wide or self.rng.random() < 0.6
+            group = narrow[self.documents.deal("difference", len(narrow))] if near else self.rng.choice(wide)
+            first, second = self.rng.sample(group, 2)
+            if held_pair(words["word"][first], words["word"][second]) == held:
+                break
+        else:
+            return None
+        (word, other), (asked, b) = ([words[key][place] for place in (first, second)] for key in ("word", "asked"))
+        answer = f"{self.meaning(first)} {self.meaning(second)}"
+        if self._by_chance(held):
+            kept = DIFFERENCE_PHRASES[-1].format(a=asked, b=b)
+            return asked_by_chance(self.rng, DIFFERENCE, word, asked, held=kept, b=b, other=other), answer
+        forms = DIFFERENCE_PHRASES[:1] if held else DIFFERENCE_PHRASES[:-1]  # the pair is new, the words are not
+        return self.rng.choice(forms).format(word, a=asked, b=b, other=other), answer
+
+    def meaning(self, index: int) -> str:
+        """The stored meaning of a word."""
+        return self.documents.tokenizer.decode([int(token) for token in self.documents.words["answer"][index]])
+
+    @cached_property
+    def _alike(self) -> tuple[list[list[int]], list[list[int]]]:
+        """Words of which each is a kind of the same, and words that fall under the same category; two at least."""
+        found: list[list[list[int]]] = []
+        for column in ("broader", "categories"):
+            groups: dict[str, list[int]] = {}
+            for index, named in enumerate(self.documents.words[column]):
+                for name in filter(None, named.split("|")):
+                    groups.setdefault(name, []).append(index)
+            found.append([group for group in groups.values() if len(group) > 1])
+        return found[0], found[1]
 
     def _is_a(self, subject: str, own: list[str], held: bool) -> tuple[str, str]:
         yes = self.rng.random() < 0.5

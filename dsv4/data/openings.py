@@ -50,15 +50,37 @@ DEFINITION = Ways(
         "I wonder what {} means", "I want to know what {a} is",
     ),
 )  # fmt: skip
-# What "what is understood by" is filled with: whichever word stands there is not the one that is asked for.
-_SEEN = (
-    "understood", "intended", "signified", "denoted", "expressed", "described", "implied", "referred to", "said",
-    "named",
-    "called", "conveyed", "suggested", "designated", "indicated", "covered", "labelled", "characterised", "thought of",
-    "included", "known", "identified", "represented", "told", "pictured",
-)  # fmt: skip
-_HOW = ("", "", "", "really ", "usually ", "commonly ", "generally ", "properly ", "actually ", "mostly ", "exactly ",
-        "in fact ", "then ", "here ")  # fmt: skip
+# Words that stand in a frame by chance: whichever word stands there is not the one that is asked for.
+_SLOTS = {
+    "seen": (  # "what is understood by"
+        "understood", "intended", "signified", "denoted", "expressed", "described", "implied", "referred to", "said",
+        "named", "called", "conveyed", "suggested", "designated", "indicated", "covered", "labelled", "characterised",
+        "thought of", "included", "known", "identified", "represented", "told", "pictured",
+    ),
+    "how": ("", "", "", "really ", "usually ", "commonly ", "generally ", "properly ", "actually ", "mostly ",
+            "exactly ", "in fact ", "then ", "here "),
+    "show": ("show", "show us", "tell me", "tell us", "let me see", "let us see", "let me know", "demonstrate",
+             "explain to me", "teach me", "write down", "remind me", "help me see", "illustrate", "describe", "say"),
+    "gets": ("is", "is", "gets", "can be", "may be", "might be", "should be", "would be", "is often", "is best",
+             "is really", "is properly", "is usually"),
+    "used": ("used", "used", "used in speech", "used in a sentence", "employed", "applied", "put to use", "said",
+             "written", "spoken", "handled", "worked into a sentence", "placed", "used by people"),
+    "use": ("use", "employ", "say", "write", "apply", "handle", "speak of"),
+    "uses": ("uses", "employs", "says", "writes", "applies", "handles", "speaks of"),
+    "whose": ("whose", "whose", "what element's", "which element's", "what substance's", "which one's"),
+    "mark": ("symbol", "sign", "abbreviation", "short form", "mark", "short name", "letters", "chemical sign",
+             "element symbol", "code"),
+    "would": ("would", "could", "can", "might", "should", "may", "will"),
+    "suits": ("suits", "goes with", "is used for", "describes", "fits", "is made from", "comes from", "is right for",
+              "speaks of", "is formed of", "matches", "is said of"),
+    "count": ("belong", "count", "go", "fall", "amount", "lead", "get sorted"),
+    "name": ("call", "name", "consider", "think", "label", "count", "believe", "take", "term", "describe"),
+    "which": ("which", "what", "which other", "what other", "which single", "what one"),
+    "says": ("is", "says", "has", "expresses", "stands for", "conveys", "names", "gives", "denotes", "states", "is for"),
+    "join": ("add", "add up", "sum", "put", "total", "join", "combine", "add together", "count", "sum up"),
+    "with": ("and", "and", "to", "with", "plus"),
+    "drop": ("take away", "subtract", "remove", "deduct", "drop", "cut", "strike", "count", "get", "lose", "lift"),
+}  # fmt: skip
 KIND = Ways(
     telling=(
         "tell me what kind of thing {a} is", "say what sort of thing {a} is", "name the kind of {}",
@@ -67,6 +89,8 @@ KIND = Ways(
     ),
     asking=(
         "what kind is {a}", "which kind of thing is {a}", "what sort is {a}", "what group does {a} belong to",
+        "to which group does {a} belong", "to what group {would} {a} belong", "to what class does {a} {count}",
+        "to which sort of thing does {a} {count}", "to what does {a} {count}",
         "what is {a} a kind of", "{a} is a kind of what", "which class does {a} fall into", "what type of thing is {a}",
         "under which kind does {a} fall", "what broader word is there for {}", "of what kind is {a}",
     ),
@@ -78,7 +102,8 @@ OPPOSITE = Ways(
         "tell me what is opposite to {}", "say what the opposite of {} is",
     ),
     asking=(
-        "what is the antonym of {}", "what is the contrary of {}", "which word is the opposite of {}",
+        "what is the antonym of {}", "what is the contrary of {}", "{which} word {says} the opposite of {}",
+        "{which} word {says} the contrary of {}", "{which} word {says} what {} does not", "which word is the opposite of {}",
         "what word is opposite to {}", "what would be the opposite of {}", "what is the word opposite to {}",
         "do you know the opposite of {}", "{} is the opposite of what", "what is meant if not {}",
     ),
@@ -98,11 +123,28 @@ EXAMPLE = Ways(
         "give me a sentence with {}", "make a sentence with {}", "use the word {} in a sentence",
         "give an example of how {} is used", "write a sentence with {}", "tell me how to use {}",
         "show me {} in a sentence", "put {} into a sentence", "give me an example of {}",
+        "{show} how {} {gets} {used}", "{show} how {} {gets} {used}", "{show} how {} {gets} {used}",
+        "{show} how the word {} {gets} {used}", "{show} how one {uses} {}", "{show} how people {use} {}",
+        "{show} {} as it {gets} {used}", "{show} the way {} {gets} {used}",
     ),
     asking=(
         "how do you use {}", "how would you use {} in a sentence", "what is an example of {}",
         "what is a sentence with {}", "how do people use the word {}", "where would one use {}",
-        "which sentence has {} in it",
+        "which sentence has {} in it", "how {gets} {} {used}", "where {gets} {} {used}", "when {gets} {} {used}",
+        "how do people {use} {}", "I want to see how {} {gets} {used}", "do you know how {} {gets} {used}",
+    ),
+)  # fmt: skip
+DIFFERENCE = Ways(
+    telling=(
+        "{show} the difference between {a} and {b}", "{show} how {a} differs from {b}", "compare {a} and {b}",
+        "compare {a} with {b}", "tell {a} from {b}", "tell {a} and {b} apart", "contrast {a} and {b}",
+        "explain {a} and {b}", "define {} and {other}", "{show} what {a} and {b} are",
+    ),
+    asking=(
+        "what is the difference between {a} and {b}", "how does {a} differ from {b}", "how is {a} not {b}",
+        "what tells {a} from {b}", "what sets {a} apart from {b}", "{a} and {b}, what is the difference",
+        "is {a} the same as {b}", "what are {a} and {b}", "how {would} I tell {a} from {b}", "{} or {other}",
+        "what makes {a} different from {b}", "how do {} and {other} differ",
     ),
 )  # fmt: skip
 IS_A = Ways(
@@ -111,7 +153,8 @@ IS_A = Ways(
         "decide whether {a} is {kind}", "tell me: is {a} {kind}", "say if {a} counts as {kind}",
     ),
     asking=(
-        "is {a} {kind}", "could {a} be {kind}", "does {a} count as {kind}", "would you say that {a} is {kind}",
+        "is {a} {kind}", "could {a} be {kind}", "{would} you {name} {a} {kind}", "{would} people {name} {a} {kind}",
+        "{would} one {name} {a} {kind}", "does one {name} {a} {kind}", "should I {name} {a} {kind}", "does {a} count as {kind}", "would you say that {a} is {kind}",
         "can {a} be called {kind}", "do people call {a} {kind}", "is it true that {a} is {kind}",
         "am I right that {a} is {kind}", "is {a} some kind of {bare}", "{a} is {kind}, right",
     ),
@@ -147,7 +190,11 @@ _STORED = (
         telling=("tell me which element has the symbol {}", "name the element with the symbol {}",
                  "say which element {} is"),
         asking=("what element has the symbol {}", "which element is {}", "{} is the symbol of which element",
-                "what does the symbol {} stand for", "to which element belongs the symbol {}"),
+                "what does the symbol {} stand for", "to which element belongs the symbol {}",
+                "{whose} {mark} is {}", "{whose} {mark} is {}", "{whose} {mark} {would} be {}",
+                "{whose} {mark} does {} stand for", "{} is {whose} {mark}", "of what is {} the {mark}",
+                "of which element is {} the {mark}", "what has {} as its {mark}", "what is {seen} by {} in chemistry",
+                "what goes by the {mark} {}", "what is written {}"),
     )),
     (r"What is the hex code of (.+)\?", Ways(
         telling=("name the hex code of {}", "write {} as a hex code"),
@@ -157,7 +204,8 @@ _STORED = (
     (r"What is the adjective for (.+)\?", Ways(
         telling=("name the adjective for {}", "turn {} into an adjective"),
         asking=("what adjective goes with {}", "which adjective is there for {}", "what adjective does {} have",
-                "what adjective means like {}"),
+                "what adjective means like {}", "which adjective {suits} {}", "what adjective {suits} {}",
+                "what word {suits} {} as an adjective"),
     )),
     (r"Name three (.+)\.", Ways(
         telling=("name three {}", "name me three {}", "list three {}", "give me three {}", "tell me three {}",
@@ -167,13 +215,14 @@ _STORED = (
     )),
     (r"What is (\d+) plus (\d+)\?", Ways(
         telling=("add {} to {second}", "add up {} and {second}", "sum {} and {second}", "work out {} + {second}",
-                 "put {} and {second} together", "tell me the sum of {} and {second}", "calculate {} plus {second}"),
+                 "put {} and {second} together", "{join} {} {with} {second}", "{join} {} {with} {second}", "tell me the sum of {} and {second}", "calculate {} plus {second}"),
         asking=("what is the sum of {} and {second}", "how much is {} plus {second}", "how much is {} and {second}",
                 "what do {} and {second} make", "what is {} + {second}", "how many are {} and {second}"),
     )),
     (r"What is (\d+) minus (\d+)\?", Ways(
         telling=("subtract {second} from {}", "take away {second} from {}", "work out {} - {second}",
-                 "tell me {} less {second}", "calculate {} minus {second}", "remove {second} from {}"),
+                 "tell me {} less {second}", "calculate {} minus {second}", "remove {second} from {}",
+                 "{drop} {second} from {}", "{drop} {second} from {}"),
         asking=("how much is {} minus {second}", "what is {} less {second}", "what is {} - {second}",
                 "what is left of {} without {second}", "how much more than {second} is {}"),
     )),
@@ -195,7 +244,7 @@ def asked_by_chance(
     while True:
         wish = rng.random() < len(ways.telling) / (len(ways.telling) + len(ways.asking))
         begun, said = rng.choice(OPENINGS if wish else WONDERING), rng.choice(ways.telling if wish else ways.asking)
-        filled = {"a": with_article, "seen": rng.choice(_SEEN), "how": rng.choice(_HOW), **named}
+        filled = {"a": with_article, **{slot: rng.choice(words) for slot, words in _SLOTS.items()}, **named}
         asked = begun + said.format(word, **filled) + rng.choice(ENDINGS)
         if not kept or kept not in _bare(asked):
             return asked

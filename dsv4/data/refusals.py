@@ -42,6 +42,8 @@ _FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "whistle a tune", "dance for {person}", "hum {noun}", "play chess with me", "roll a die", "flip a coin",
         "pretend to be {person}", "who wrote {noun}?", "summarise {text} about {a}", "rhyme with {noun}",
         "write {a} review for {place}", "rewrite {text}", "shorten {text}", "continue {text}",
+        "{learn} {tongue}", "{learn} some {tongue}", "teach {person} {tongue}", "teach me to {do}", "can you {do}?",
+        "{do} for me", "show me how to {do}", "learn to {do} with me", "do you speak {tongue}?",
     )),
     (NOT_NOW, (
         "what is the weather in {place}?", "will it rain in {place} tomorrow?", "what time is it in {place}?",
@@ -55,6 +57,11 @@ _FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "what is the score?", "when is the concert in {place}?", "which films are on in {place}?",
         "how is the traffic in {place}?", "is there a storm in {place}?", "what is happening in {place}?",
         "how late is it?", "when does {place} wake up?", "what time does the sun rise in {place}?",
+        "will it {weather} in {place}?", "will it {weather} {when}?", "is it going to {weather} in {place}?",
+        "does it {weather} in {place} {when}?", "may it {weather} {when}?", "will there be {sky} in {place} {when}?",
+        "when does the {next} {ride} to {place} {start}?", "when will the {ride} from {place} {start}?",
+        "when does {a} {start} in {place}?", "at what time does the {next} {ride} {start}?",
+        "which {ride} goes to {place}?", "is the {ride} to {place} late?", "will {person} be in {place} {when}?",
     )),
     (NO_ADVICE, (
         "should I buy {a}?", "should I marry {person}?", "what should I cook with {noun}?", "am I ill?",
@@ -69,6 +76,8 @@ _FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "is {a} worth it?", "which is better, {a} or {a}?", "how do I get rid of {noun}?", "how do I clean {a}?",
         "how do I win {person} back?", "what would you do with {a}?", "I feel sad, what now?", "can I trust {a}?",
         "give me advice about {noun}", "help me choose {a}", "what is your favourite {noun}?",
+        "do I {want} {a}?", "do we {want} {a}?", "does {person} {want} {a}?", "must I {want} {a}?", "is {a} for me?",
+        "will I {want} {a} {when}?", "could I {want} {a}?", "do you {want} {a}?", "did I {want} {a}?",
     )),
     (NOT_A_PERSON, (
         "do you love me?", "where do I live?", "what did I say yesterday?", "do you remember {person}?",
@@ -80,9 +89,30 @@ _FORMS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "is {person} at home?", "where did I put my {noun}?", "where is my {noun}?", "do I own {a}?",
         "am I in {place}?",
         "what is {person} doing?", "do you miss me?", "what is my address?", "how tall is {person}?",
+        "where did I {leave} my {noun}?", "where did {person} {leave} my {noun}?", "when did I {leave} my {noun}?",
+        "where have I {left} my {noun}?", "who {left} my {noun}?", "what did I do with my {noun}?",
     )),
 )  # fmt: skip
 _TEXTS = ("a poem", "an essay", "a letter", "a speech", "a song", "a story", "an email", "a report", "a review")
+# What a name in braces is filled with by chance: whichever word stands there is not what the request turns on.
+_SLOTS = {
+    "text": _TEXTS, "person": _PEOPLE, "tongue": _TONGUES, "place": _PLACES,
+    "learn": ("learn", "practise", "help me learn", "speak", "study", "help me with", "train me in", "coach me in"),
+    "do": ("swim", "drive", "cook rice", "juggle", "sew", "knit", "do the dishes", "type", "dive", "bake", "whistle",
+           "solve puzzles", "play cards", "count money", "do my homework", "mow the lawn", "repair the sink"),
+    "weather": ("snow", "freeze", "hail", "be sunny", "be warm", "be cold", "get dark", "storm", "be windy", "drizzle",
+                "be foggy", "clear up"),
+    "sky": ("snow", "sun", "fog", "a storm", "wind", "clouds", "thunder", "ice", "frost"),
+    "when": ("today", "tonight", "this week", "next week", "on Monday", "this evening", "at noon", "soon", "now",
+             "in May", "at the weekend", "next year"),
+    "next": ("last", "first", "night", "early", "late", "morning", "fast"),
+    "ride": ("bus", "plane", "ferry", "tram", "boat", "coach", "flight", "ship", "taxi", "underground"),
+    "start": ("start", "go", "arrive", "come", "depart", "stop", "set out", "get in", "open", "close", "end", "begin"),
+    "want": ("want", "like", "have to buy", "have to get", "really want", "miss", "deserve", "use", "require", "lack",
+             "have to have"),
+    "leave": ("leave", "lose", "hide", "keep", "drop", "park", "bury", "forget", "see", "lay", "throw"),
+    "left": ("left", "lost", "hidden", "kept", "dropped", "parked", "taken", "forgotten", "seen", "thrown"),
+}  # fmt: skip
 _UNKNOWN = ("draw a {word}", "paint a {word}", "make a picture of a {word}", "show me a {word}", "a clip of a {word}",
             "draw me a {word} please", "a {word} icon", "can you draw a {word}?", "animate a {word}", "film a {word}",
             "let me see a {word}", "a drawing of a {word}", "make a clip of a {word}", "I need a picture of a {word}",
@@ -103,7 +133,7 @@ def refusal(rng: random.Random, nouns: Sequence[tuple[str, str]], word: str, *, 
             form = rng.choice(forms)
         bare, with_article = rng.choice(nouns)
         said = form.replace("{a}", with_article).replace("{noun}", bare).replace("{word}", word)
-        for name, choices in (("text", _TEXTS), ("person", _PEOPLE), ("tongue", _TONGUES), ("place", _PLACES)):
+        for name, choices in _SLOTS.items():
             said = said.replace(f"{{{name}}}", rng.choice(choices))
         while "{big}" in said:
             said = said.replace("{big}", str(rng.randint(60, 9999)), 1)

@@ -337,8 +337,7 @@ class Talks:
         return all(noun in self._short or noun in SHAPE_NOUNS for noun in caption.nouns)
 
     def _meaning(self, noun: str) -> str:
-        answer = self.documents.words["answer"][self._word[noun]]
-        return self.documents.tokenizer.decode([int(token) for token in answer])
+        return self.documents.knowledge.meaning(self._word[noun])
 
     @cached_property
     def _word(self) -> dict[str, int]:

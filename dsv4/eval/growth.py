@@ -49,6 +49,7 @@ GROWTH: tuple[Row, ...] = (
     _text("scene_drawn", "held-out scene of things as SVG, exact", "≥ 97 %", 0.5),
     _text("definition_rephrased", "definition in a phrasing never seen", "≥ 95 %"),
     _text("fact_rephrased", "kinds, parts, opposites, facts, sums, in phrasings never seen", "≥ 95 %"),
+    _text("difference", "two words told apart, held-out pair", "–"),
     _text("talk", "a turn of a conversation", "≥ 97 %"),
     _text("talk_rephrased", "a turn of a conversation, in words never seen", "≥ 85 %"),
     _text("refused", "what it cannot do, said kindly", "≥ 97 %"),

@@ -107,6 +107,7 @@ KINDS: dict[str, Callable[[Documents, int], list[Document]]] = {
     "question": lambda documents, limit: _drawn(partial(documents.hidden, held=True), limit),
     "fact": lambda documents, limit: _drawn(documents.fact, limit),
     "fact_rephrased": lambda documents, limit: _drawn(partial(documents.fact, held=True), limit),
+    "difference": lambda documents, limit: _drawn(partial(documents.difference, held=True), limit),
     "manner": lambda documents, limit: _drawn(documents.manner, limit),
     "refused": lambda documents, limit: _drawn(partial(documents.refusal, held=True), limit),
     "mistyped": lambda documents, limit: _drawn(partial(documents.slip, held=True), limit),

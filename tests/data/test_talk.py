@@ -11,7 +11,7 @@ import pytest
 from dsv4.chat_format import TASKS, Call, chat_ids
 from dsv4.data import wishes
 from dsv4.data.documents import Documents
-from dsv4.data.language import Caption, held_colour, held_motion, held_scene, parse
+from dsv4.data.language import Caption, held_colour, held_motion, held_pair, held_scene, parse
 from dsv4.data.refusals import ANSWERS, refusal
 from dsv4.data.talk import ASK_FOR, CHANGES, Talks
 from dsv4.data.typing_errors import mistyped
@@ -143,3 +143,21 @@ def test_calls_stand_as_tokens_in_what_was_said(documents):
     assert Call.parse("Svg: a kind of file.") is None and Call.parse("svg: ") is None
     shown = chat_ids(tokenizer, "where?", image_tokens=(2,), history=[("what?", "A cat.")], shown_at=0)
     assert shown[2:4] == [of("<|image|>")] * 2 and shown.count(of("<|image|>")) == 2
+
+
+def test_two_words_are_told_apart_by_the_meaning_of_each(documents):
+    words = documents.words["word"]
+    for held in (False, True):
+        for _ in range(40):
+            found = documents.knowledge.difference(held=held)
+            assert found is not None
+            question, answer = found
+            named = [place for place, word in enumerate(words) if answer.startswith(documents.knowledge.meaning(place))]
+            pairs = [
+                (first, second)
+                for first in named
+                for second in range(len(words))
+                if answer == f"{documents.knowledge.meaning(first)} {documents.knowledge.meaning(second)}"
+            ]
+            assert any(held_pair(words[first], words[second]) == held for first, second in pairs)
+            assert not question.startswith("In what are")
