@@ -82,9 +82,9 @@ class Knowledge:
         return self._phrase(forms, held).format(word, a=asked), sentence(answer)
 
     def difference(self, *, held: bool = False) -> tuple[str, str] | None:
-        """(question, answer): two words of one kind or category, the meaning of each; `held` for pairs that are kept from training.
+        """(question, answer): two words of one kind or category, the meaning of each; None when none share a kind.
 
-        None when no two words share a kind.
+        held: only pairs that are kept from training.
         """
         words, (narrow, wide) = self.documents.words, self._alike
         if not narrow:

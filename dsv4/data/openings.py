@@ -22,6 +22,7 @@ class Ways:
     asking: tuple[str, ...]
 
 
+CONTRACTED = 0.2  # of the questions with "what is", which people shorten, often without an apostrophe
 BY_CHANCE = 0.5  # of the questions for which there are ways
 OPENINGS = (
     "", "please ", "hey, ", "can you ", "could you ", "would you ", "can you please ", "I would like you to ", "now ",
@@ -76,7 +77,8 @@ _SLOTS = {
     "count": ("belong", "count", "go", "fall", "amount", "lead", "get sorted"),
     "name": ("call", "name", "consider", "think", "label", "count", "believe", "take", "term", "describe"),
     "which": ("which", "what", "which other", "what other", "which single", "what one"),
-    "says": ("is", "says", "has", "expresses", "stands for", "conveys", "names", "gives", "denotes", "states", "is for"),
+    "says": ("is", "says", "has", "expresses", "stands for",
+             "conveys", "names", "gives", "denotes", "states", "is for"),
     "join": ("add", "add up", "sum", "put", "total", "join", "combine", "add together", "count", "sum up"),
     "with": ("and", "and", "to", "with", "plus"),
     "drop": ("take away", "subtract", "remove", "deduct", "drop", "cut", "strike", "count", "get", "lose", "lift"),
@@ -103,7 +105,8 @@ OPPOSITE = Ways(
     ),
     asking=(
         "what is the antonym of {}", "what is the contrary of {}", "{which} word {says} the opposite of {}",
-        "{which} word {says} the contrary of {}", "{which} word {says} what {} does not", "which word is the opposite of {}",
+        "{which} word {says} the contrary of {}", "{which} word {says} what {} does not",
+        "which word is the opposite of {}",
         "what word is opposite to {}", "what would be the opposite of {}", "what is the word opposite to {}",
         "do you know the opposite of {}", "{} is the opposite of what", "what is meant if not {}",
     ),
@@ -131,7 +134,7 @@ EXAMPLE = Ways(
         "how do you use {}", "how would you use {} in a sentence", "what is an example of {}",
         "what is a sentence with {}", "how do people use the word {}", "where would one use {}",
         "which sentence has {} in it", "how {gets} {} {used}", "where {gets} {} {used}", "when {gets} {} {used}",
-        "how do people {use} {}", "I want to see how {} {gets} {used}", "do you know how {} {gets} {used}",
+        "how do people {use} {}", "I wish to see how {} {gets} {used}", "do you know how {} {gets} {used}",
     ),
 )  # fmt: skip
 DIFFERENCE = Ways(
@@ -154,7 +157,8 @@ IS_A = Ways(
     ),
     asking=(
         "is {a} {kind}", "could {a} be {kind}", "{would} you {name} {a} {kind}", "{would} people {name} {a} {kind}",
-        "{would} one {name} {a} {kind}", "does one {name} {a} {kind}", "should I {name} {a} {kind}", "does {a} count as {kind}", "would you say that {a} is {kind}",
+        "{would} one {name} {a} {kind}", "does one {name} {a} {kind}", "should I {name} {a} {kind}",
+        "does {a} count as {kind}", "would you say that {a} is {kind}",
         "can {a} be called {kind}", "do people call {a} {kind}", "is it true that {a} is {kind}",
         "am I right that {a} is {kind}", "is {a} some kind of {bare}", "{a} is {kind}, right",
     ),
@@ -166,7 +170,7 @@ _CLAUSE = Ways(
     ),
     asking=(
         "what is {}", "what's {}", "what would be {}", "do you know {}", "do you remember {}", "what was {} again",
-        "I need {}", "I want to know {}", "{}", "{} is what", "I forgot {}",
+        "I need {}", "I wish to know {}", "{}", "{} is what", "I forgot {}",
     ),
 )  # fmt: skip
 # Facts that are stored as sentences: what the first one asks, and further ways to ask it.
@@ -215,7 +219,8 @@ _STORED = (
     )),
     (r"What is (\d+) plus (\d+)\?", Ways(
         telling=("add {} to {second}", "add up {} and {second}", "sum {} and {second}", "work out {} + {second}",
-                 "put {} and {second} together", "{join} {} {with} {second}", "{join} {} {with} {second}", "tell me the sum of {} and {second}", "calculate {} plus {second}"),
+                 "put {} and {second} together", "{join} {} {with} {second}", "{join} {} {with} {second}",
+                 "tell me the sum of {} and {second}", "calculate {} plus {second}"),
         asking=("what is the sum of {} and {second}", "how much is {} plus {second}", "how much is {} and {second}",
                 "what do {} and {second} make", "what is {} + {second}", "how many are {} and {second}"),
     )),
@@ -246,6 +251,8 @@ def asked_by_chance(
         begun, said = rng.choice(OPENINGS if wish else WONDERING), rng.choice(ways.telling if wish else ways.asking)
         filled = {"a": with_article, **{slot: rng.choice(words) for slot, words in _SLOTS.items()}, **named}
         asked = begun + said.format(word, **filled) + rng.choice(ENDINGS)
+        if rng.random() < CONTRACTED:
+            asked = asked.replace("what is ", rng.choice(("what's ", "whats ")), 1)
         if not kept or kept not in _bare(asked):
             return asked
 

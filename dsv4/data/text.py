@@ -30,7 +30,7 @@ MIX: dict[str, float] = {
     "fact": 0.13,
     "manner": 0.01,
     "refusal": 0.035,
-    "talk": 0.12,
+    "talk": 0.18,
     "slip": 0.11,
     "described": 0.01,
     "caption": 0.02,

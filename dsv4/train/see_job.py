@@ -140,7 +140,7 @@ class SeeJob:
         return {"loss": loss + BALANCE_WEIGHT * looked.balance, **named, "loads": looked.loads_LE}
 
     def _looked_small(self, see: Batch, read: Batch) -> dict[str, Tensor]:
-        """Half of the rows in Small mode: the same pictures and pages, enlarged, without losses of cells and letters."""
+        """Half of the rows in Small mode, pages enlarged; without the losses of cells and letters."""
         see, read = ({name: value[::2] for name, value in batch.items()} for batch in (see, read))
         with torch.no_grad():
             scene_B3HW = render_pictures(see, self.atlas, SMALL_SIDE)

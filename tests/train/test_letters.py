@@ -10,12 +10,21 @@ import torch
 from torch.nn import functional as F
 
 from dsv4.data.glyphs_layout import NO_LETTER, PATCH
+from dsv4.data.pictures import IGNORE, PLACES
 from dsv4.errors import InputError
 from dsv4.train import cli
 from dsv4.train.head_job import HeadJob
-from dsv4.data.pictures import IGNORE, PLACES
 from dsv4.train.see_job import (
-    EMPTY_WEIGHT, GRID, INK_ROWS, INSIDE, PICTURE_START, SIDE, enlarged, letter_labels, letters_loss, with_places,
+    EMPTY_WEIGHT,
+    GRID,
+    INK_ROWS,
+    INSIDE,
+    PICTURE_START,
+    SIDE,
+    enlarged,
+    letter_labels,
+    letters_loss,
+    with_places,
 )  # fmt: skip
 from dsv4.train.stages import CURRICULUM
 
@@ -116,7 +125,7 @@ def test_pages_are_enlarged_as_pictures_are_that_are_given_to_the_eyes() -> None
     """The peer is what opens a person's picture: bicubic by PIL, which rounds to 256 values."""
     from PIL import Image
 
-    page = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    page = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 0.5  # PIL cuts within
     given = ((page[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
     wanted = torch.tensor(np.asarray(Image.fromarray(given).resize((80, 80), Image.Resampling.BICUBIC))).permute(
         2, 0, 1
