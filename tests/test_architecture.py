@@ -20,7 +20,7 @@ FILE_LINES, FUNCTION_LINES = 500, 60
 # Inside dsv4 an import points to a lower line of this table, or stays inside its own folder.
 LAYERS = (
     ("_parts", "errors"),
-    ("limits", "ops", "grounding", "forecast"),
+    ("limits", "ops", "grounding", "forecast", "spelling"),
     ("messages", "model_input"),
     ("pictures_in", "results", "tokenizer", "core", "quant"),
     ("chat_format", "checkpoint", "engine", "reading"),
