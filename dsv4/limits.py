@@ -129,6 +129,12 @@ def check_clip(seconds: float, first_frame: object, after: object) -> None:
         raise InputError("a continuation needs at least two frames")
 
 
+def check_correct(correct: object) -> None:
+    """Raise InputError unless `correct` (read mistyped words as the ones that were meant) is true or false."""
+    if not isinstance(correct, bool):
+        raise InputError(f"correct must be true or false, got {_short(correct)}")
+
+
 def check_mode(mode: str) -> str:
     """A name from the mode table of `vision`; raises InputError that names the nearest."""
     modes = part("vision").MODES

@@ -12,9 +12,12 @@ import gzip
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
+
+from dsv4.messages import Message, Repo, Text
 
 FILE = "spelling.txt.gz"
 # What the mark before a name says that it is; a word that is none of it is only spelled so.
@@ -60,12 +63,29 @@ class Speller:
     def __init__(self, lines: Iterable[str]) -> None:
         """Lines are a mark (a hexadecimal digit, or ALIEN) and a name."""
         self._lines = lines
-        self.correct = lru_cache(maxsize=256)(self._correct)
+        self.correct: Callable[..., Corrected] = lru_cache(maxsize=256)(self._correct)
 
     @classmethod
     def of(cls, packed: bytes) -> Speller:
-        """The speller of a list as `packed_list` writes it."""
-        return cls(_unpacked(packed))
+        """The speller of a list as `packed_list` writes it; of nothing, one that changes nothing."""
+        return cls(_unpacked(packed) if packed else ())
+
+    def conversation(
+        self, prompt: str, shown: Sequence[object], history: Sequence[Message]
+    ) -> tuple[Corrected, tuple[Message, ...]]:
+        """The newest question as it is read, and earlier ones as they were read when they were new.
+
+        What is read depends on the words alone, so that a conversation begins every time as it did before. Where a
+        repository is shown nothing is changed: its names are words that no list has.
+        """
+        parts = [*shown, *(part for said in history for part in said.parts)]
+        if any(isinstance(part, Repo) for part in parts):
+            return Corrected(prompt), tuple(history)
+        return self.correct(prompt), tuple(self._reread(said) if said.role == "user" else said for said in history)
+
+    def _reread(self, said: Message) -> Message:
+        parts = (Text(text=self.correct(one.text).text) if isinstance(one, Text) else one for one in said.parts)
+        return replace(said, parts=tuple(parts))
 
     @cached_property
     def _known(self) -> _Known:
@@ -82,7 +102,7 @@ class Speller:
 
     def _correct(self, text: str, drawing: bool = False) -> Corrected:
         """The text as it is read; `drawing`: it asks for a drawing, a picture or a clip."""
-        if len(text) > MOST:
+        if not isinstance(text, str) or len(text) > MOST or not self._known.words:
             return Corrected(text)
         made, changes = text, []
         drawing = drawing or _DRAW.search(text) is not None
@@ -100,7 +120,7 @@ class Speller:
         return Corrected(made, tuple(changes[::-1]))
 
     def _meant(self, word: str, place: _Place, *, good: bool) -> str:
-        """The word that was meant, "" when none is near enough; a `good` word only gives way to the longer name of what is drawn."""
+        """The word that was meant, "" for none; a `good` word only gives way to a longer name of what is drawn."""
         best, most, forms = "", 0.0, set(_stems(word))
         for other, slip in _edits(word).items():
             count = self._known.taught.get(other, 0)
@@ -192,12 +212,13 @@ class _Known(NamedTuple):
                 asked.add(name)
         taught = words.copy()
         taught.update(texts)
-        return cls(names, words, taught, others, drawn, asked, {low: one for low, one in capitals.items() if low not in small})
+        capitals = {low: one for low, one in capitals.items() if low not in small}
+        return cls(names, words, taught, others, drawn, asked, capitals)
 
 
-def told(changes: Sequence[Sequence[str]]) -> str:
-    """What was changed, as a sentence for people; "" for nothing."""
-    read = [f"“{typed}” as “{meant}”" for typed, meant in changes]
+def told(corrected: Mapping[str, str]) -> str:
+    """What was changed (as typed, as read), as a sentence for people; "" for nothing."""
+    read = [f"“{typed}” as “{meant}”" for typed, meant in corrected.items()]
     said = read[0] if len(read) == 1 else ", ".join(read[:-1]) + f" and {read[-1]}" if read else ""
     return f"I read {said}. Put a word in quotes to keep it as it is." if said else ""
 
@@ -250,7 +271,8 @@ _ENDINGS = tuple(
     for ending, stem_ends, added in (
         ("s", r"[^s]$", ""), ("es", r"(?:[sxzo]|[cs]h)$", ""), ("ies", r"[^aeiou]$", "y"), ("ed", r"[^e]$", ""),
         ("d", r"e$", ""), ("ied", r"[^aeiou]$", "y"), ("ing", r"(?:[^e]|ee)$", ""), ("ing", r"[^aeiou]$", "e"),
-        ("er", r"[^e]$", ""), ("r", r"e$", ""), ("est", r"[^e]$", ""), ("st", r"e$", ""), ("ly", r"", ""), ("men", r"", "man"),
+        ("er", r"[^e]$", ""), ("r", r"e$", ""), ("est", r"[^e]$", ""), ("st", r"e$", ""), ("ly", r"", ""),
+        ("men", r"", "man"),
     )
 )  # fmt: skip
 

@@ -20,9 +20,9 @@ FILE_LINES, FUNCTION_LINES = 500, 60
 # Inside dsv4 an import points to a lower line of this table, or stays inside its own folder.
 LAYERS = (
     ("_parts", "errors"),
-    ("limits", "ops", "grounding", "forecast", "spelling"),
+    ("limits", "ops", "grounding", "forecast"),
     ("messages", "model_input"),
-    ("pictures_in", "results", "tokenizer", "core", "quant"),
+    ("pictures_in", "results", "tokenizer", "core", "quant", "spelling"),
     ("chat_format", "checkpoint", "engine", "reading"),
     ("repository", "plan"),
     ("processor", "batch"),

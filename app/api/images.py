@@ -60,7 +60,7 @@ async def create(request: Request) -> Response:
         params["trace"] = fields.choice("trace", TRACING, "auto")
         params["picture"] = await shown_file(request, redrawn, "image", "picture")
     params["model"] = model
-    params["provenance"] = fields.take("provenance", bool, True)
+    params |= {name: fields.take(name, bool, True) for name in ("provenance", "correct")}
     warnings = fields.warnings()
     seed = params.get("seed", 0)
     kind = "svg" if form == "svg" else "image"
