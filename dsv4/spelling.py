@@ -24,13 +24,24 @@ FILE = "spelling.txt.gz"
 THING, ICON, WORD, ASKED = 1, 2, 4, 8  # ASKED: a word that requests are put in
 ALIEN = "-"  # a good word that the model was not taught: not touched, and never put in place of another
 SHORTEST = 4  # letters of a word that is looked at
-ANY_SLIP = 6  # letters from which on a word may also have slips that fingers rarely make
 LONGEST = 6  # words of a name
 MOST = 2000  # characters of a request that is looked at; what is longer was not typed
 COMMON = 12  # a word that stands in so many names is common
 W = {"name": 3.0, "icon": 1.0, "count": 0.3, "whole": 1.0, "kind": 0.5, "asked": 0.5}
-S = {"swap": 2.0, "left": 2.0, "double": 2.0, "beside": 1.5, "extra": 0.5, "other": 0.5}
+S = {
+    "sound": 2.0,
+    "swap": 2.0,
+    "left": 2.0,
+    "double": 2.0,
+    "beside": 1.5,
+    "vowel": 1.0,
+    "touched": 1.0,
+    "extra": 0.5,
+    "other": 0.5,
+}
+LEAST = {"sound": 5, "swap": 4, "left": 4, "double": 4, "beside": 4, "vowel": 5, "touched": 6, "extra": 8, "other": 8}
 
+_VOWELS = "aeiouy"
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _BESIDE = {
@@ -47,7 +58,7 @@ _QUOTED = re.compile(
 _CODE = re.compile(r"://|[@\\/_\d=]|\w\.\w")
 _WORD = re.compile(r"([^\W\d_]+)(['’][^\W\d_]+)?")
 _TOKEN = re.compile(r"[^\W_]+")
-_DRAW = re.compile(r"\b(?:draw|paint|sketch|icons?|svg|picture|drawing|clip|animate|film|show)\b", re.IGNORECASE)
+_DRAW = re.compile(r"\b(?:draw|paint|sketch|icons?|svg|picture|drawing|clip|animate|film|show (?:me |us )?an?)\b")
 
 
 class Corrected(NamedTuple):
@@ -105,12 +116,13 @@ class Speller:
         if not isinstance(text, str) or len(text) > MOST or not self._known.words:
             return Corrected(text)
         made, changes = text, []
-        drawing = drawing or _DRAW.search(text) is not None
         for word, start, stop in [*_looked_at(text)][::-1]:
             lower = word.lower()
             if lower in self._known.words:
                 continue
-            place = _Place(_TOKEN.findall(made[:start].lower()), _TOKEN.findall(made[stop:].lower()), drawing)
+            before, after = made[:start].lower(), made[stop:].lower()
+            drawn = drawing or _DRAW.search(re.split(r"[.?!\n]", before)[-1] + re.split(r"[.?!\n]", after)[0])
+            place = _Place(_TOKEN.findall(before), _TOKEN.findall(after), bool(drawn))
             best = self._meant(lower, place, good=self._weakly(lower))
             if not word.islower():  # a name may begin a sentence
                 best = best.capitalize() if best in self._known.asked else ""
@@ -256,16 +268,18 @@ def _stems(word: str) -> Iterator[str]:
     """Words that this one may be a regular form of."""
     for ending, stem_ends, added in _ENDINGS:
         stem = word.removesuffix(ending)
-        if stem != word and len(stem) > 2 and stem_ends.search(stem):
+        single = ending in ("ed", "ing", "er", "est") and not added and _SHORT_STEM.fullmatch(stem)
+        if stem != word and len(stem) > 2 and stem_ends.search(stem) and not single:
             yield stem + added
     doubled = re.fullmatch(r"(\w*[^aeiou][aeiou]([bdgklmnprt]))\2(?:ed|ing|er|est)", word)
     if doubled:
         yield doubled[1]  # "stopped"
-    before = re.fullmatch(r"(?:un|re|over|under|out|non|mis)(\w{4,})", word)
+    before = re.fullmatch(r"(?:un(\w{5,})|(?:re|over|under|out|non|mis)(\w{4,}))", word)
     if before:
-        yield before[1]
+        yield before[1] or before[2]
 
 
+_SHORT_STEM = re.compile(r"[^aeiou]+[aeiou][bdgklmnprt]")  # "stop", whose last letter is doubled: "stopped"
 _ENDINGS = tuple(
     (ending, re.compile(stem_ends), added)
     for ending, stem_ends, added in (
@@ -280,22 +294,26 @@ _ENDINGS = tuple(
 def _edits(word: str) -> dict[str, float]:
     """Words one slip away with how likely the slip is; the first letter is right, or swapped with the second."""
     found: dict[str, float] = {}
-    rare = len(word) >= ANY_SLIP
 
-    def add(other: str, points: float) -> None:
-        if points > found.get(other, 0.0):
-            found[other] = points
+    def add(other: str, slip: str) -> None:
+        if len(word) >= LEAST[slip] and S[slip] > found.get(other, 0.0):
+            found[other] = S[slip]
 
-    add(word[1] + word[0] + word[2:], S["swap"])
+    add(word[1] + word[0] + word[2:], "swap")
     for place in range(1, len(word)):
         head, letter, tail = word[:place], word[place], word[place + 1 :]
         if tail:
-            add(head + tail[0] + letter + tail[1:], S["swap"])
-        add(head + tail, S["double"] if letter == head[-1] else S["extra"] * rare)
+            add(head + tail[0] + letter + tail[1:], "swap")
+        near = letter in _BESIDE.get(head[-1], ()) or letter in _BESIDE.get(tail[:1], ())
+        add(head + tail, "double" if letter == head[-1] else "touched" if near else "extra")
         for other in _LETTERS:
-            add(head + other + tail, S["beside"] if other in _BESIDE.get(letter, ()) else S["other"] * rare)
-            add(head + other + letter + tail, S["left"])
+            vowels = letter in _VOWELS and other in _VOWELS
+            add(head + other + tail, "beside" if other in _BESIDE.get(letter, ()) else "vowel" if vowels else "other")
+            add(head + other + letter + tail, "left")
     for other in _LETTERS:
-        add(word + other, S["left"])
+        add(word + other, "left")
+    for typed, meant in (("f", "ph"), ("ph", "f")):
+        if typed in word[1:]:
+            add(word[0] + word[1:].replace(typed, meant, 1), "sound")
     found.pop(word, None)
     return found

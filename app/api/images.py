@@ -72,7 +72,7 @@ async def create(request: Request) -> Response:
     jobs = [await house.over(job.id, job.owner) for job in jobs]
     if failed := next((job for job in jobs if job.state != "done"), None):
         raise from_job(failed)
-    warnings += [note for job in jobs for note in job.result.get("warnings", ())]
+    warnings += dict.fromkeys(note for job in jobs for note in job.result.get("warnings", ()))
     answer = {
         "created": int(jobs[0].created),
         "data": [_item(request, job, as_url) for job in jobs],

@@ -61,7 +61,7 @@ def chat(args: argparse.Namespace) -> int:
 
 
 def _as_typed(args: argparse.Namespace) -> dict[str, bool]:
-    return {"correct": False} if args.as_typed else {}
+    return {} if args.correct else {"correct": False}
 
 
 def _say_read(args: argparse.Namespace, made: Any) -> None:
