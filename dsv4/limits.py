@@ -39,6 +39,7 @@ CLIP_FPS = 8
 CLIP_FRAMES = 480  # of a clip that is gone on with, its continuation included
 
 PROMPT_CHARACTERS = 20_000
+CORRECTED_CHARACTERS = 2000  # of a request whose typing errors are corrected; what is longer was not typed
 PICTURES = 16  # in one message
 PICTURE_RATIO = 100  # longer side by shorter side: beyond this nothing is left to see after scaling
 HISTORY_MESSAGES = 200

@@ -17,6 +17,7 @@ from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+from dsv4.limits import CORRECTED_CHARACTERS
 from dsv4.messages import Message, Repo, Text
 
 FILE = "spelling.txt.gz"
@@ -25,7 +26,6 @@ THING, ICON, WORD, ASKED = 1, 2, 4, 8  # ASKED: a word that requests are put in
 ALIEN = "-"  # a good word that the model was not taught: not touched, and never put in place of another
 SHORTEST = 4  # letters of a word that is looked at
 LONGEST = 6  # words of a name
-MOST = 2000  # characters of a request that is looked at; what is longer was not typed
 COMMON = 12  # a word that stands in so many names is common
 W = {"name": 3.0, "icon": 1.0, "count": 0.3, "whole": 1.0, "kind": 0.5, "asked": 0.5}
 S = {
@@ -113,7 +113,7 @@ class Speller:
 
     def _correct(self, text: str, drawing: bool = False) -> Corrected:
         """The text as it is read; `drawing`: it asks for a drawing, a picture or a clip."""
-        if not isinstance(text, str) or len(text) > MOST or not self._known.words:
+        if not isinstance(text, str) or len(text) > CORRECTED_CHARACTERS or not self._known.words:
             return Corrected(text)
         made, changes = text, []
         for word, start, stop in [*_looked_at(text)][::-1]:
