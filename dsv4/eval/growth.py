@@ -50,7 +50,7 @@ GROWTH: tuple[Row, ...] = (
         wanted="≥ 85 %",
         run=spelled.mistyped,
     ),
-    Row(key="mistyped_alone", title="the same, uncorrected", wanted="–", run=text_row("mistyped")),
+    Row(key="mistyped_alone", title="one typing error, without the correction", wanted="–", run=text_row("mistyped")),
     Row(key="left_alone", title="good requests that are not corrected", wanted="≥ 99.9 %", run=spelled.left_alone),
     Row(key="made_up", title="made-up words that stay as they are", wanted="≥ 97 %", run=spelled.words_left_alone),
     _text("described", "drawing by what it means", "≥ 85 %"),

@@ -6,8 +6,9 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image as pil
 
-from dsv4 import InputError, Studio
+from dsv4 import InputError, Studio, image
 from dsv4._parts import part
 from dsv4.batch import run_batch
 from dsv4.batch.jobs import index_rows
@@ -105,3 +106,11 @@ def test_a_call_of_the_hands_is_made_as_it_was_said(studio):
     reply = studio.chat("draw a red haert icon").reply
     assert reply.corrected == {"haert": "heart"} and reply.call.prompt == "red heart icon"
     assert studio.perform(reply.call).text == studio.svg("red heart icon").text
+
+
+def test_words_for_a_picture_that_is_redrawn_are_read_too(studio):
+    shown = image(pil.new("RGB", (64, 64), "red"))
+    made = studio.svg("a red circel", picture=shown, trace="never", max_tokens=60)
+    assert made.corrected == {"circel": "circle"} and made.provenance["prompt"] == "a red circle"
+    plain = studio.svg("a red circel", picture=shown, trace="never", max_tokens=60, correct=False)
+    assert not plain.corrected and plain.provenance["prompt"] == "a red circel"
