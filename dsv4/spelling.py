@@ -24,10 +24,14 @@ FILE = "spelling.txt.gz"
 # What the mark before a name says that it is; a word that is none of it is only spelled so.
 THING, ICON, WORD, ASKED = 1, 2, 4, 8  # ASKED: a word that requests are put in
 ALIEN = "-"  # a good word that the model was not taught: not touched, and never put in place of another
-SHORTEST = 4  # letters of a word that is looked at
-LONGEST = 6  # words of a name
+SHORTEST, LONGEST = 4, 32  # letters of a word that is looked at
+NAME_WORDS = 6  # of a name that is looked for around a word
 COMMON = 12  # a word that stands in so many names is common
+# What speaks for a word: each neighbour in a name, an icon of that name being asked for, in how many names it stands
+# (the logarithm), being a name alone, and one of the kind that is asked for, and being a word that requests are put in.
 W = {"name": 3.0, "icon": 1.0, "count": 0.3, "whole": 1.0, "kind": 0.5, "asked": 0.5}
+# How likely a slip is ("touched": a needless letter whose key lies beside that of a neighbour), and from how many
+# letters on it is thought of: nearly every short word is one wrong letter away from some other.
 S = {
     "sound": 2.0,
     "swap": 2.0,
@@ -79,7 +83,7 @@ class Speller:
     @classmethod
     def of(cls, packed: bytes) -> Speller:
         """The speller of a list as `packed_list` writes it; of nothing, one that changes nothing."""
-        return cls(_unpacked(packed) if packed else ())
+        return cls(_Packed(packed) if packed else ())
 
     def conversation(
         self, prompt: str, shown: Sequence[object], history: Sequence[Message]
@@ -161,9 +165,9 @@ class Speller:
         drawn: only names of things and icons count.
         """
         names, longest, icon = self._known.names, 1, 0
-        for left in range(min(LONGEST, len(place.before) + 1)):
+        for left in range(min(NAME_WORDS, len(place.before) + 1)):
             begun = [*place.before[len(place.before) - left :], word]
-            for right in range(min(LONGEST - left, len(place.after) + 1)):
+            for right in range(min(NAME_WORDS - left, len(place.after) + 1)):
                 mark = names.get(" ".join([*begun, *place.after[:right]]), 0)
                 if mark & (THING | ICON) or (mark and not drawn):
                     longest = max(longest, left + right + 1)
@@ -241,8 +245,14 @@ def packed_list(marked: Iterable[str]) -> bytes:
     return gzip.compress("\n".join(lines).encode(), 9, mtime=0)
 
 
-def _unpacked(packed: bytes) -> Iterator[str]:
-    yield from gzip.decompress(packed).decode().split("\n")
+class _Packed:
+    """The lines of a packed list, unpacked whenever they are asked for."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(gzip.decompress(self._packed).decode().split("\n"))
 
 
 def _looked_at(text: str) -> Iterator[tuple[str, int, int]]:
@@ -253,7 +263,7 @@ def _looked_at(text: str) -> Iterator[tuple[str, int, int]]:
             continue
         for found in _WORD.finditer(run[0]):
             word, start = found[1], run.start() + found.start()
-            fits = len(word) >= SHORTEST and word.isascii() and (found[2] or "'s")[1:] == "s"
+            fits = SHORTEST <= len(word) <= LONGEST and word.isascii() and (found[2] or "'s")[1:] == "s"
             if fits and (word.islower() or (word[1:].islower() and _begins(text, start))):
                 yield word, start, start + len(word)
 

@@ -58,7 +58,8 @@ def test_one_slip_is_read_as_what_was_meant(speller, typed, meant):
         "a big Tigre", "Tigre", "TIGRE", "tiGre",  # capitals
         'draw a "tigre"', "draw a “tigre”", "say 'tigre' twice", "`tigre`", "```\ntigre herno\n```", "<tigre>",
         "tigre2", "h3rno", "tig_re", "tigre=1", "https://example.org/tigre", "a@tigre.org", "src/tigre.py", "tigre.svg",
-        "tge", "an zzyzx", "they tigre't", "café tigré", "", "?", "x" * 3000, "tigre " * 500,
+        "tge", "an zzyzx", "they tigre't", "café tigré", "", "?", "x" * 3000, "x" * 1900, "tigr" + "e" * 1900,
+        "tigre " * 500,
     ],
 )  # fmt: skip
 def test_what_is_good_or_marked_or_long_is_never_touched(speller, text):
