@@ -96,7 +96,7 @@ def test_the_page_shows_it_below_the_answer(tmp_path, over):
         job = over(house, house.say(talk, "me", "/svg a srimp"))
     finally:
         house.close()
-    assert f'<p class="note">{SAID}</p>' in shown and "a srimp" in shown
+    assert f'<p class="told">{SAID}</p>' in shown and "a srimp" in shown
     assert SAID.rstrip(".") in progress_line(house, job)
 
 
