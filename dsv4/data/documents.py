@@ -38,7 +38,7 @@ from dsv4.data.language import (
     is_shape,
     noun_phrase,
 )
-from dsv4.data.openings import BY_CHANCE, DEFINITION, asked_by_chance
+from dsv4.data.openings import BY_CHANCE, DEFINITION, WORDED, asked_by_chance, participle
 from dsv4.data.refusals import refusal
 from dsv4.data.store import Ragged, load_table
 from dsv4.data.talk import Talks
@@ -241,6 +241,16 @@ class Documents:
         form = -1 if held else self.rng.choice((0, 0, 0, 1, *range(2, len(DEFINE_PHRASES) - 1)))
         return self.chat(self.define_question(index, form), self.words["answer"][index])
 
+    def worded(self) -> Document:
+        """What a word means, asked for by any verb: "what is gilded by a heron"."""
+        index = self.deal("worded", len(self.words["word"]))
+        seen = participle(self.rng.choice(self._verbs))
+        word, asked = self.words["word"][index], self.words["asked"][index]
+        kept = DEFINE_PHRASES[-1].format(word)
+        said = asked_by_chance(self.rng, WORDED, word, asked, held=kept, seen=seen)
+        said = said[:1].upper() + said[1:] if self.rng.random() < 0.5 else said
+        return self.chat(said, self.words["answer"][index])
+
     def fact(self, *, held: bool = False) -> Document:
         """A plain fact, a kind, parts, an opposite, an example, or a sum; `held` asks in untrained phrasings."""
         asked, answer = self.knowledge.fact(held=held)
@@ -381,6 +391,12 @@ class Documents:
         """Every single word of a name."""
         names = (*self._known_words, *self.icon_names, *(name for name, _ in self.called_things))
         return {word for name in names for word in name.lower().split()}
+
+    @cached_property
+    def _verbs(self) -> list[str]:
+        """Verbs of one word; not "mean", which one phrasing that is kept for judging turns on."""
+        pairs = zip(self.words["word"], self.words["part"], strict=True)
+        return [word for word, part in pairs if part == "v" and word.isalpha() and word != "mean"] or ["express"]
 
     @cached_property
     def _nouns(self) -> list[tuple[str, str]]:

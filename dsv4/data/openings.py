@@ -51,6 +51,16 @@ DEFINITION = Ways(
         "I wonder what {} means", "I want to know what {a} is",
     ),
 )  # fmt: skip
+# A meaning asked for by a verb that says nothing: see `participle`.
+WORDED = Ways(
+    telling=("tell me what is {seen} by {}", "say what is {how}{seen} by {}"),
+    asking=(
+        "what is {how}{seen} by {}", "what is {seen} by {}", "what is {seen} by {}", "what is {seen} by {}",
+        "what is {how}{seen} by the word {}", "what is {seen} with {}", "what is {how}{seen} as {}",
+        "what was {seen} by {}", "what gets {seen} by {}", "what has been {seen} by {}", "what is {seen} when {}",
+        "what is {seen} under {}", "what is {seen} in {}",
+    ),
+)  # fmt: skip
 # Words that stand in a frame by chance: whichever word stands there is not the one that is asked for.
 _SLOTS = {
     "seen": (  # "what is understood by"
@@ -197,7 +207,7 @@ _STORED = (
                 "what does the symbol {} stand for", "to which element belongs the symbol {}",
                 "{whose} {mark} is {}", "{whose} {mark} is {}", "{whose} {mark} {would} be {}",
                 "{whose} {mark} does {} stand for", "{} is {whose} {mark}", "of what is {} the {mark}",
-                "of which element is {} the {mark}", "what has {} as its {mark}", "what is {seen} by {} in chemistry",
+                "of which element is {} the {mark}", "what has {} as its {mark}",
                 "what goes by the {mark} {}", "what is written {}"),
     )),
     (r"What is the hex code of (.+)\?", Ways(
@@ -255,6 +265,13 @@ def asked_by_chance(
             asked = asked.replace("what is ", rng.choice(("what's ", "whats ")), 1)
         if not kept or kept not in _bare(asked):
             return asked
+
+
+def participle(verb: str) -> str:
+    """The past participle of a verb by the rule; what an irregular one gets is no word, and says as little."""
+    if verb.endswith("e"):
+        return verb + "d"
+    return verb[:-1] + "ied" if verb.endswith("y") and verb[-2:-1] not in "aeiou" else verb + "ed"
 
 
 def reworded(rng: random.Random, questions: tuple[str, ...]) -> str | None:

@@ -26,7 +26,8 @@ MIX: dict[str, float] = {
     "composition": 0.16,
     "scene_svg": 0.03,
     "scene_drawn": 0.07,
-    "definition": 0.3,
+    "definition": 0.28,
+    "worded": 0.04,
     "fact": 0.13,
     "manner": 0.01,
     "refusal": 0.035,
@@ -35,6 +36,22 @@ MIX: dict[str, float] = {
     "described": 0.01,
     "caption": 0.02,
     "hidden": 0.04,
+    "asked": 0.02,
+}
+# What is learnt by heart for long is tied to whole phrases; here the words of a question come loose again.
+SETTLE: dict[str, float] = {
+    "worded": 0.5,
+    "definition": 0.12,
+    "fact": 0.12,
+    "talk": 0.08,
+    "refusal": 0.04,
+    "manner": 0.02,
+    "icon_short": 0.05,
+    "coloured": 0.03,
+    "drawing": 0.04,
+    "composition": 0.05,
+    "slip": 0.04,
+    "hidden": 0.03,
     "asked": 0.02,
 }
 # How many waiting documents are tried for the room that is left in a row.

@@ -93,8 +93,9 @@ def _run(
     device = world.device.type
     minutes = None if args.steps is not None else share or stage.minutes(device)
     plan = StagePlan(
-        name=stage.name, minutes=minutes, steps=args.steps, rates=stage.rates, hold=stage.hold, gentle=stage.gentle
-    )
+        name=stage.name, minutes=minutes, steps=args.steps, rates=stage.rates, warmup=stage.warmup,
+        hold=stage.hold, gentle=stage.gentle,
+    )  # fmt: skip
     job = _maker(stage, model, world, data_dir, args)()
     load_parts(run_dir, job.parts)  # what only stages know too
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dsv4.data.text import SETTLE
 from dsv4.model import Model
 from dsv4.train.head_job import HeadJob
 from dsv4.train.run import Job
@@ -19,6 +20,8 @@ def make_job(stage: Stage, model: Model, world: World, data_dir: Path, *, seed: 
     common = {"rows": rows, "seed": seed, "workers": workers}
     if stage.job == "text":
         return TextJob(model, world, data_dir, seq_len=stage.seq_len, **common)
+    if stage.job == "settle":
+        return TextJob(model, world, data_dir, seq_len=stage.seq_len, mix=SETTLE, **common)
     if stage.job == "index":
         return IndexJob(model, world, data_dir, seq_len=stage.seq_len, **common)
     if stage.job in ("see", "ask"):

@@ -24,7 +24,7 @@ from dsv4.train.world import World, join_world
 CHECKPOINT_MINUTES = 1.0
 # Drawings go into the memory (Engram rows); matrices that move as fast forget a third of the icons (docs/training.md).
 DRAW_RATES = Rates(matrices=1e-4, rest=5e-5, rows=4e-3)
-PAINT_RATES = Rates(matrices=4e-4, rest=1e-4, rows=0.0)
+PAINT_RATES = Rates(matrices=1.5e-3, rest=3e-4, rows=0.0)  # of three tried: docs/log.md
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from dsv4.data.atlas import Atlas
 from dsv4.data.compose import render_pictures
 from dsv4.data.glyphs import GlyphSheets, render_text
 from dsv4.data.glyphs_layout import NO_LETTER, PATCH
-from dsv4.data.pictures import IGNORE, PLACES, PictureStream
+from dsv4.data.pictures import PictureStream
 from dsv4.data.text import TextMixture
 from dsv4.model import Model
 from dsv4.train.feeder import Feeder, workers_for
@@ -39,8 +39,6 @@ INK_ROWS = (8, 72)  # of a strip's 80: where letters are
 TEXT_WEIGHT = 3.0  # its gradients in the core are a few times shorter than those of pictures
 ASKED = {"asked": 1.0}
 LOOK_EVERY = 2  # one step in so many is on pictures, the others on text: whatever comes last pushes out the rest
-SMALL_EVERY = 8  # one step in so many looks in Small mode instead, at half the rows
-SMALL_SIDE = 640  # Small mode's own pixels
 SCENES = 0.4  # of the pictures; pages take longer to learn
 
 
@@ -98,9 +96,8 @@ class SeeJob:
         self._texts = texts
 
     def kind(self, step: int) -> str:
-        """Text, pictures in between, now and then in Small mode."""
-        looked = "look" if (step + LOOK_EVERY) % SMALL_EVERY else "look small"
-        return "text" if step % LOOK_EVERY else looked
+        """Mostly text, pictures in between."""
+        return "text" if step % LOOK_EVERY else "look"
 
     def rests(self, kind: str) -> bool:
         """The eyes stay as they are on text, where Muon would go on along what pictures last said."""
@@ -120,8 +117,6 @@ class SeeJob:
                 text, balance, loads_LE = text_loss(self.core, batch)
                 return {"loss": TEXT_WEIGHT * (text + BALANCE_WEIGHT * balance), kind: text, "loads": loads_LE}
             see, read = (_of(batch, name) for name in ("see", "read"))
-            if kind == "look small":
-                return self._looked_small(see, read)
             with torch.no_grad():
                 scene_B3HW = render_pictures(see, self.atlas, SIDE)
                 page_B3HW = render_text(read, self.glyphs, SIDE)
@@ -138,19 +133,6 @@ class SeeJob:
         loss = looked.see + looked.read + CELLS_WEIGHT * cells + LETTERS_WEIGHT * letters
         named = {"see": looked.see, "read": looked.read, "cells": cells, "letters": letters}
         return {"loss": loss + BALANCE_WEIGHT * looked.balance, **named, "loads": looked.loads_LE}
-
-    def _looked_small(self, see: Batch, read: Batch) -> dict[str, Tensor]:
-        """Half of the rows in Small mode, pages enlarged; without the losses of cells and letters."""
-        see, read = ({name: value[::2] for name, value in batch.items()} for batch in (see, read))
-        with torch.no_grad():
-            scene_B3HW = render_pictures(see, self.atlas, SMALL_SIDE)
-            page_B3HW = enlarged(render_text(read, self.glyphs, SIDE), SMALL_SIDE)
-        features_BVD = self.eyes.sequence(torch.cat([scene_B3HW, page_B3HW]))
-        both = {name: torch.cat([see[name], read[name]]) for name in ("ids", "targets")}
-        both = with_places(both, features_BVD.shape[1], self.place)
-        looked = look_loss(self.core, features_BVD, both, self.place, scenes=scene_B3HW.shape[0])
-        loss = looked.see + looked.read + BALANCE_WEIGHT * looked.balance
-        return {"loss": loss, "see small": looked.see, "read small": looked.read, "loads": looked.loads_LE}
 
     def after_step(self, losses: Mapping[str, Tensor]) -> None:
         """Steer the router towards even loads."""
@@ -199,23 +181,6 @@ class AskJob(SeeJob):
 
 def _of(batch: Batch, name: str) -> Batch:
     return {key.removeprefix(f"{name} "): value for key, value in batch.items() if key.startswith(f"{name} ")}
-
-
-def enlarged(pixels_B3HW: Tensor, side: int) -> Tensor:
-    """Pictures at another size, as a picture that is given to the eyes is brought to a mode's own."""
-    return F.interpolate(pixels_B3HW.float(), size=(side, side), mode="bicubic", antialias=True).clamp(-1, 1)
-
-
-def with_places(batch: Batch, places: int, place: int) -> Batch:
-    """Rows whose picture takes `places` places (the id `place`) instead of as many as Tiny mode's."""
-    ids_BT, targets_BT = batch["ids"], batch["targets"]
-    more = places - PLACES
-    return {
-        "ids": torch.cat([ids_BT[:, :PICTURE_START], ids_BT.new_full((len(ids_BT), more), place),
-                          ids_BT[:, PICTURE_START:]], dim=1),
-        "targets": torch.cat([targets_BT[:, :PICTURE_START], targets_BT.new_full((len(ids_BT), more), IGNORE),
-                              targets_BT[:, PICTURE_START:]], dim=1),
-    }  # fmt: skip
 
 
 class Looked(NamedTuple):

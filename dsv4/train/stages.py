@@ -34,7 +34,7 @@ class Stage:
     """One stage: the kind of job, its batch for one device, and its time."""
 
     name: str
-    job: str  # text, see, ask, head or index
+    job: str  # text, settle, see, ask, head or index
     gpu_minutes: float
     cpu_minutes: float
     gpu_rows: int
@@ -42,6 +42,7 @@ class Stage:
     rates: Rates = field(default_factory=Rates)
     hold: float = 0.3
     gentle: float = 0.25  # of the rates, for what is trained gently
+    warmup: int = 100  # steps
     seq_len: int = 1024
     kinds: Mapping[str, HeadKind] = field(default_factory=dict)  # of a head job
 
@@ -56,6 +57,7 @@ class Stage:
 
 _HEAD = Rates(matrices=0.01, rest=1e-3)
 _TUNE = Rates(matrices=0.004, rest=5e-4)
+_SETTLE = Rates(matrices=0.002, rest=4e-4, rows=0.0)  # the memory stays as it is
 _ALL = {
     "film64": HeadKind(size=64, frames=16, share=0.6),
     "paint64": HeadKind(size=64, share=0.1),
@@ -65,6 +67,17 @@ CURRICULUM: tuple[Stage, ...] = (
     Stage(name="text", job="text", gpu_minutes=5.2, cpu_minutes=60, gpu_rows=64, cpu_rows=8),
     Stage(name="see", job="see", gpu_minutes=12.5, cpu_minutes=40, gpu_rows=96, cpu_rows=8, gentle=0.5),
     Stage(name="ask", job="ask", gpu_minutes=1.7, cpu_minutes=20, gpu_rows=96, cpu_rows=8, rates=_TUNE),
+    Stage(
+        name="settle",
+        job="settle",
+        gpu_minutes=0.3,
+        cpu_minutes=18,
+        gpu_rows=256,
+        cpu_rows=8,
+        rates=_SETTLE,
+        warmup=5,
+        seq_len=256,
+    ),
     Stage(name="index", job="index", gpu_minutes=0.4, cpu_minutes=5, gpu_rows=16, cpu_rows=2, rates=_TUNE),
     Stage(
         name="paint",

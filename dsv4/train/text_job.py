@@ -42,6 +42,7 @@ class TextJob:
         seq_len: int,
         seed: int,
         workers: int | None = None,
+        mix: Mapping[str, float] | None = None,
     ) -> None:
         self.core, self.world = model.core, world
         self.parts: dict[str, nn.Module] = {"core": model.core}
@@ -50,7 +51,7 @@ class TextJob:
         self.average: Average | None = None
         compile_core(model.core.train(), world.device)
         self.feeder = Feeder(
-            lambda number: iter(TextMixture(data_dir, seed=number, seq_len=seq_len, rows=rows)),
+            lambda number: iter(TextMixture(data_dir, seed=number, seq_len=seq_len, rows=rows, mix=mix)),
             workers=workers_for(world.size) if workers is None else workers,
             seed=seed * 1000 + world.rank,
             device=world.device,

@@ -12,6 +12,7 @@ from dsv4.chat_format import TASKS, Call, chat_ids
 from dsv4.data import wishes
 from dsv4.data.documents import Documents
 from dsv4.data.language import Caption, held_colour, held_motion, held_pair, held_scene, parse
+from dsv4.data.openings import participle
 from dsv4.data.refusals import ANSWERS, refusal
 from dsv4.data.talk import ASK_FOR, CHANGES, Talks
 from dsv4.data.typing_errors import mistyped
@@ -153,3 +154,11 @@ def test_two_words_are_told_apart_by_the_meaning_of_each(documents):
     assert len({made[0] for made in found}) > 10 and not [made for made in found if made[0].startswith("In what are")]
     kept = [made for made in (documents.knowledge.difference(held=True) for _ in range(60)) if made is not None]
     assert all(held_pair(*pairs[made[1]]) and made[0].startswith("What is the difference") for made in kept)
+
+
+def test_any_verb_but_the_kept_one_asks_for_a_meaning(documents):
+    asked = [documents.tokenizer.decode([int(token) for token in documents.worded()[0]]) for _ in range(200)]
+    assert not [text for text in asked if "meant" in text or "meaned" in text]
+    assert len({text.split(" by ")[0] for text in asked}) > 20
+    assert participle("gild") == "gilded" and participle("bake") == "baked" and participle("carry") == "carried"
+    assert participle("play") == "played"

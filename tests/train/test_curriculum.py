@@ -49,6 +49,19 @@ def test_every_stage_runs_resumes_and_ends_in_a_model_that_answers(world, tmp_pa
     assert studio.image("a tiger", steps=1, size=64).array.shape == (64, 64, 3)
 
 
+def test_settling_leaves_the_memory_as_it_is(world, tmp_path):
+    args = arguments(world, tmp_path / "run")
+    args.stages = "text"
+    assert cli.main(args) == 0
+    before = load_file(tmp_path / "run" / "weights" / "core.safetensors")
+    args.stages, args.steps = "settle", 3
+    assert cli.main(args) == 0
+    after = load_file(tmp_path / "run" / "weights" / "core.safetensors")
+    memory = {name for name in before if "table" in name}
+    assert memory and all(torch.equal(before[name], after[name]) for name in memory)
+    assert sum(not torch.equal(before[name], after[name]) for name in before) > len(before) // 2
+
+
 def test_a_stage_may_get_ready_before_its_turn(world, tmp_path):
     """It waits for the stage before it, starts from that stage's weights, and has learnt nothing beforehand."""
     run, straight = tmp_path / "ahead", tmp_path / "straight"

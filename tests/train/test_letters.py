@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 from dsv4.data.glyphs_layout import NO_LETTER, PATCH
-from dsv4.data.pictures import IGNORE, PLACES
 from dsv4.errors import InputError
 from dsv4.train import cli
 from dsv4.train.head_job import HeadJob
-from dsv4.train.see_job import (
-    EMPTY_WEIGHT,
-    GRID,
-    INK_ROWS,
-    INSIDE,
-    PICTURE_START,
-    SIDE,
-    enlarged,
-    letter_labels,
-    letters_loss,
-    with_places,
-)  # fmt: skip
+from dsv4.train.see_job import EMPTY_WEIGHT, GRID, INK_ROWS, INSIDE, SIDE, letter_labels, letters_loss
 from dsv4.train.stages import CURRICULUM
 
 PATCHES = SIDE // PATCH
@@ -106,29 +93,3 @@ def asked(tmp_path, **given) -> argparse.Namespace:
 def test_flags_that_cannot_be_followed_are_refused_before_anything_is_built(tmp_path, given, says) -> None:
     with pytest.raises(InputError, match=says):
         cli.main(asked(tmp_path, **given))
-
-
-def test_rows_get_the_places_of_small_mode_and_nothing_else_moves() -> None:
-    ids = torch.arange(2 * (PLACES + 9)).view(2, -1)
-    targets = torch.full_like(ids, IGNORE)
-    targets[:, -4:] = ids[:, -4:]
-    found = with_places({"ids": ids, "targets": targets}, 111, -7)
-    more, stop = 111 - PLACES, PICTURE_START + 111
-    assert (found["ids"][:, PICTURE_START : PICTURE_START + more] == -7).all()
-    assert torch.equal(found["ids"][:, :PICTURE_START], ids[:, :PICTURE_START])
-    assert torch.equal(found["ids"][:, stop:], ids[:, PICTURE_START + PLACES :])
-    assert torch.equal(found["targets"][:, stop:], targets[:, PICTURE_START + PLACES :])
-    assert (found["targets"][:, :stop] == IGNORE).all() and found["ids"].shape == found["targets"].shape
-
-
-def test_pages_are_enlarged_as_pictures_are_that_are_given_to_the_eyes() -> None:
-    """The peer is what opens a person's picture: bicubic by PIL, which rounds to 256 values."""
-    from PIL import Image
-
-    page = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)) - 0.5  # PIL cuts within
-    given = ((page[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
-    wanted = torch.tensor(np.asarray(Image.fromarray(given).resize((80, 80), Image.Resampling.BICUBIC))).permute(
-        2, 0, 1
-    )
-    found = (enlarged(torch.tensor(given).permute(2, 0, 1)[None].float() / 127.5 - 1, 80)[0] + 1) * 127.5
-    assert (found - wanted.float()).abs().max() < 1.5
