@@ -403,6 +403,8 @@ def _common(parser: Parser, *, output: str, required: bool = False, optional: bo
     parser.add_argument("prompt", help="what you want, in words", **given)
     parser.add_argument("-o", "--output", required=required, metavar="FILE", help=output)
     parser.add_argument("--seed", type=int, default=0, help="the same seed gives the same result (default 0)")
+    told = "do not read mistyped words as those that were meant"
+    parser.add_argument("--as-typed", dest="correct", action="store_false", help=told)
     _model(parser)
     _output_flags(parser)
 

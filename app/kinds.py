@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dsv4
-from dsv4 import limits
+from dsv4 import limits, spelling
 from dsv4._parts import part
 from dsv4.errors import InputError, unknown
 from dsv4.finish import check_candidates
 from dsv4.messages import PICTURE_SUFFIXES, Message, video
-from dsv4.results import Progress, Svg
+from dsv4.results import Progress, Svg, credited
 
 from . import presets, readings
 from .looking import Looker, look_at
@@ -70,7 +70,8 @@ def check(kind: str, params: Mapping[str, Any]) -> dict[str, Any]:
     if "guidance" in settings:
         settings["guidance"] = limits.guidance_for(settings["steps"], settings["guidance"])
     limits.check_numbers(**{name: value for name, value in settings.items() if name in limits.RANGES})
-    checked: dict[str, Any] = {"prompt": prompt, **settings}
+    limits.check_correct(params.get("correct", True))
+    checked: dict[str, Any] = {"prompt": prompt, **settings, **_as_typed(params)}
     if kind == "chat":
         limits.check_mode(settings["mode"])
         checked["shown"] = list(params.get("shown", ()))
@@ -128,7 +129,7 @@ def perform(
     if kind == "read":
         return readings.perform(studio, params, files, out, tell, cancelled)
     # A job that an earlier version queued may lack a setting that came later.
-    given = {name: params.get(name, value) for name, value in DEFAULTS[kind].items()}
+    given = {name: params.get(name, value) for name, value in DEFAULTS[kind].items()} | _as_typed(params)
     if kind == "chat":
         return _answer(studio, params, given, files, out, tell, cancelled)
     if params.get("edit"):
@@ -162,8 +163,18 @@ def smaller(kind: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 def _saved(made: Any, out: Path, params: Mapping[str, Any]) -> dict[str, Any]:
     path = made.save(out.with_name(f"{out.name}{params['suffix']}"), provenance=params["provenance"])
     usage = getattr(made, "usage", None)
-    told = {"usage": {"read": usage.read, "written": usage.written, "pictures": 0}} if usage else {}
-    return {"file": str(path), "made_by": dict(made.provenance), **told}
+    counts = {"usage": {"read": usage.read, "written": usage.written, "pictures": 0}} if usage else {}
+    return {"file": str(path), "made_by": dict(made.provenance), **counts, **_read_as(made.corrected)}
+
+
+def _as_typed(params: Mapping[str, Any]) -> dict[str, bool]:
+    """What is passed on where mistyped words are to stay as they are; nothing where they may be corrected, as usual."""
+    return {} if params.get("correct", True) else {"correct": False}
+
+
+def _read_as(corrected: Mapping[str, str]) -> dict[str, Any]:
+    """What to know of words that were read as others: `corrected`, and a note for people."""
+    return {"corrected": dict(corrected), "warnings": [spelling.told(corrected)]} if corrected else {}
 
 
 def _edited(studio: Any, params: Mapping[str, Any], files: Mapping[str, str]) -> Svg:
@@ -203,13 +214,14 @@ def _answer(
     reply = stream.reply
     usage = asdict(reply.usage)
     told = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
-    told |= {"first": first, "made_by": dict(reply.provenance)}
+    told |= {"first": first, "made_by": dict(reply.provenance), **_read_as(reply.corrected)}
     if reply.call is None or reply.stopped != "end":
         return told
     readings.check_can(studio, reply.call.kind)
     made = studio.perform(reply.call, seed=given["seed"], on_progress=tell, cancelled=cancelled)
     if cancelled():
         return {}
+    made = credited(made, reply)
     wanted = {"suffix": FORMATS[reply.call.kind][0], "provenance": True}
     return {**_saved(made, out, wanted), **told, "made_by": dict(made.provenance)}
 

@@ -34,7 +34,7 @@ OnProgress = Callable[[Progress], None] | None
 
 
 class EchoStudio:
-    """The verbs of `Studio`, with the same arguments and the same refusals of bad input."""
+    """The verbs of `Studio`, with the same arguments and the same refusals of bad input; it has no list of words."""
 
     name = "echo"
     fingerprint = "echo-1"
@@ -48,12 +48,14 @@ class EchoStudio:
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 160,
+        correct: bool = True,
         cancelled: Cancelled = None,
     ) -> ChatStream:
         """Repeat the prompt word by word, and say how large the pictures are."""
         text = limits.check_prompt(prompt)
         limits.check_mode(mode)
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
+        limits.check_correct(correct)
         limits.check_count("messages of history", history, limits.HISTORY_MESSAGES)
         repos = [one for one in pictures if isinstance(one, Repo)]
         shown = open_pictures([one for one in pictures if not isinstance(one, Repo)])
@@ -86,6 +88,7 @@ class EchoStudio:
         temperature: float = 0.0,
         max_tokens: int = 1200,
         candidates: int = 1,
+        correct: bool = True,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Svg:
@@ -93,6 +96,7 @@ class EchoStudio:
 
         A picture without a prompt is a picture of its size; with `trace` "always" it is traced, which needs no model.
         """
+        limits.check_correct(correct)
         limits.check_trace(trace)
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
         if picture is not None and trace == "always":
@@ -123,11 +127,13 @@ class EchoStudio:
         size: int = 128,
         steps: int = 8,
         guidance: float | None = None,
+        correct: bool = True,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Picture:
         """A square on a ground, both coloured by the prompt and the seed."""
         text = limits.check_prompt(prompt)
+        limits.check_correct(correct)
         limits.check_size(size)
         limits.check_numbers(seed=seed, steps=steps)
         guidance = limits.guidance_for(steps, guidance)
@@ -146,6 +152,7 @@ class EchoStudio:
         guidance: float | None = None,
         first_frame: Image | None = None,
         after: Video | None = None,
+        correct: bool = True,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Clip:
@@ -155,6 +162,7 @@ class EchoStudio:
         text = limits.check_prompt(prompt)
         limits.check_numbers(seconds=seconds, seed=seed, steps=steps)
         guidance = limits.guidance_for(steps, guidance)
+        limits.check_correct(correct)
         limits.check_clip(seconds, first_frame, after)
         count, side = limits.clip_frames(seconds), limits.CLIP_SIZE
         colour = _colour(text, seed)

@@ -39,6 +39,7 @@ CLIP_FPS = 8
 CLIP_FRAMES = 480  # of a clip that is gone on with, its continuation included
 
 PROMPT_CHARACTERS = 20_000
+CORRECTED_CHARACTERS = 2000  # of a request whose typing errors are corrected; what is longer was not typed
 PICTURES = 16  # in one message
 PICTURE_RATIO = 100  # longer side by shorter side: beyond this nothing is left to see after scaling
 HISTORY_MESSAGES = 200
@@ -127,6 +128,12 @@ def check_clip(seconds: float, first_frame: object, after: object) -> None:
         raise InputError("give either a first frame or a clip to go on with, not both")
     if after is not None and clip_frames(seconds) < 2:
         raise InputError("a continuation needs at least two frames")
+
+
+def check_correct(correct: object) -> None:
+    """Raise InputError unless `correct` (read mistyped words as the ones that were meant) is true or false."""
+    if not isinstance(correct, bool):
+        raise InputError(f"correct must be true or false, got {_short(correct)}")
 
 
 def check_mode(mode: str) -> str:

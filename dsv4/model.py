@@ -14,6 +14,7 @@ from dsv4.checkpoint.io import load_folder, part_names, read_index, save_folder
 from dsv4.checkpoint.placement import Placement, load_at, place
 from dsv4.engine.generate import Prompt
 from dsv4.errors import InputError, unknown
+from dsv4.spelling import FILE as SPELLING
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +46,7 @@ class Model:
         about: dict[str, Any],
     ) -> None:
         self.tokenizer, self.core, self.about = tokenizer, core, about
+        self.spelling = b""  # the list of words behind `dsv4.spelling`, as its file holds it; empty where there is none
         self._later: dict[str, Any] = {"eyes": eyes, "head": head}
 
     @property
@@ -98,10 +100,12 @@ class Model:
 
         core.eval().requires_grad_(False)
         built = {name: later(name) for name in ("eyes", "head") if name in parts}
-        return cls(tokenizer=tokenizer, core=core, about=about, **built)
+        model = cls(tokenizer=tokenizer, core=core, about=about, **built)
+        model.spelling = (folder / SPELLING).read_bytes() if (folder / SPELLING).is_file() else b""
+        return model
 
     def save(self, folder: Path, *, policy: Any, about: dict[str, Any]) -> int:
-        """Write weights (quantised by `policy`) and tokenizer; return the bytes of weights."""
+        """Write weights (quantised by `policy`), tokenizer and list of words; return the bytes of weights."""
         tensors = {
             f"{name}.{key}": value
             for name, module in self.parts().items()
@@ -109,6 +113,8 @@ class Model:
         }
         written = save_folder(folder, tensors, policy=policy, about=about)
         self.tokenizer.save(folder / "tokenizer.json")
+        if self.spelling:
+            (folder / SPELLING).write_bytes(self.spelling)
         return written
 
     def parts(self) -> dict[str, torch.nn.Module]:

@@ -81,6 +81,7 @@ def redrawn(
     nouns = nouns_of(request)
     asked = request if len(nouns) > 1 else nouns[0]  # the ground of one thing is taken from the picture
     told = {"temperature": temperature, "max_tokens": max_tokens, "on_progress": on_progress, "cancelled": cancelled}
+    told |= {"correct": False}  # what the eyes say has no typing errors, and a prompt was read before
     made = [studio.svg(asked, seed=seed + turn, **told) for turn in range(candidates)]
     best, alike = fitted_best([one.text for one in made], shown_HW3)
     stopped = cancelled is not None and cancelled()

@@ -74,6 +74,7 @@ class RemoteStudio:
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 160,
+        correct: bool = True,
         cancelled: Cancelled = None,
     ) -> ChatStream:
         """Ask the server's model; its pieces come as it sends them. `mode` is what a studio of ours looks with."""
@@ -83,12 +84,13 @@ class RemoteStudio:
         limits.check_count("messages of history", history, limits.HISTORY_MESSAGES)
         said = [_message(one) for one in history] + [{"role": "user", "content": _content(text, pictures)}]
         body = {"model": self.name, "messages": said, "seed": seed, "temperature": temperature, "stream": True,
-                "max_tokens": max_tokens, "stream_options": {"include_usage": True}}  # fmt: skip
+                "max_tokens": max_tokens, "stream_options": {"include_usage": True}, **_as_typed(correct)}  # fmt: skip
         end: dict[str, Any] = {}
 
         def write(stop: Callable[[], bool]) -> Iterator[str]:
             for event in self._events("/chat/completions", body):
                 end.update(event.get("usage") or {})
+                end["corrected"] = event.get("corrected") or end.get("corrected")
                 for choice in event.get("choices", [])[:1]:
                     end["finish"] = choice.get("finish_reason") or end.get("finish")
                     piece = (choice.get("delta") or {}).get("content")
@@ -104,7 +106,7 @@ class RemoteStudio:
                 pictures=details.get("image_tokens", 0) or 0, cached=details.get("cached_tokens", 0) or 0,
             )  # fmt: skip
             stopped = "cancelled" if was_cancelled else ENDS.get(end.get("finish"), "end")
-            made_by = self._made_by("chat", text, seed, mode=mode, temperature=temperature)
+            made_by = self._made_by("chat", text, seed, mode=mode, temperature=temperature) | _corrected(end)
             return Reply(text=whole.strip(), provenance=made_by, stopped=stopped, usage=usage)
 
         return ChatStream(write, finish, cancelled=cancelled)
@@ -119,6 +121,7 @@ class RemoteStudio:
         temperature: float = 0.0,
         max_tokens: int = 1200,
         candidates: int = 1,
+        correct: bool = True,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Svg:
@@ -136,13 +139,15 @@ class RemoteStudio:
         if candidates > 1:
             raise InputError(f"candidates must be 1 at {self.url}: no public interface ranks drawings")
         body = {"model": self.name, "prompt": text, "output_format": "svg", "seed": seed, "temperature": temperature,
-                "max_tokens": max_tokens}  # fmt: skip
+                "max_tokens": max_tokens, **_as_typed(correct)}  # fmt: skip
         answer = self._send("POST", "/images/generations", body)
         if answer.status_code not in NOT_DRAWN:
             raw = self._item(self._checked(answer)).decode("utf-8", errors="replace")
         else:
             asked = WRITE_SVG.format(text)
-            told = self.chat(asked, seed=seed, temperature=temperature, max_tokens=max_tokens, cancelled=cancelled)
+            told = self.chat(
+                asked, seed=seed, temperature=temperature, max_tokens=max_tokens, correct=correct, cancelled=cancelled
+            )
             raw = told.reply.text
         found = re.search(r"<svg\b.*</svg>", raw, re.DOTALL)
         if found is None:
@@ -164,6 +169,7 @@ class RemoteStudio:
         size: int = 128,
         steps: int = 8,
         guidance: float | None = None,
+        correct: bool = True,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Picture:
@@ -175,7 +181,7 @@ class RemoteStudio:
         limits.check_numbers(seed=seed, steps=steps)
         guidance = limits.guidance_for(steps, guidance)
         body = {"model": self.name, "prompt": text, "size": f"{size}x{size}", "n": 1, "response_format": "b64_json",
-                "seed": seed, "steps": steps, "guidance": guidance}  # fmt: skip
+                "seed": seed, "steps": steps, "guidance": guidance, **_as_typed(correct)}  # fmt: skip
         pixels = _opened(self._item(self._checked(self._send("POST", "/images/generations", body))))
         picture_HW3 = np.asarray(pixels, dtype=np.uint8)
         if on_progress is not None:
@@ -193,6 +199,7 @@ class RemoteStudio:
         guidance: float | None = None,
         first_frame: Image | None = None,
         after: Video | None = None,
+        correct: bool = True,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Clip:
@@ -205,7 +212,7 @@ class RemoteStudio:
         guidance = limits.guidance_for(steps, guidance)
         limits.check_clip(seconds, first_frame, after)
         body: dict[str, Any] = {"model": self.name, "prompt": text, "seconds": f"{seconds:g}", "seed": seed,
-                                "steps": steps, "guidance": guidance}  # fmt: skip
+                                "steps": steps, "guidance": guidance, **_as_typed(correct)}  # fmt: skip
         before = None
         if first_frame is not None:
             body["input_reference"] = {"image_url": _address(open_pictures([first_frame])[0])}
@@ -325,6 +332,17 @@ class RemoteStudio:
                     yield event
         except (httpx.HTTPError, json.JSONDecodeError) as error:
             raise InputError(f"the answer of {self.url} broke off: {error}") from error
+
+
+def _as_typed(correct: bool) -> dict[str, bool]:
+    """The field that switches correction off; only sent where it is asked for, since other servers do not know it."""
+    limits.check_correct(correct)
+    return {} if correct else {"correct": False}
+
+
+def _corrected(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What a server of ours says that it read otherwise than typed."""
+    return {"corrected": dict(answer["corrected"])} if isinstance(answer.get("corrected"), dict) else {}
 
 
 def _message(one: Message) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -53,8 +53,19 @@ class Progress:
     usage: Usage = field(default_factory=Usage)
 
 
+class _Made:
+    """What every result can tell from its provenance."""
+
+    provenance: Mapping[str, Any]
+
+    @property
+    def corrected(self) -> dict[str, str]:
+        """Words of the request that were read as others, as typed and as read (`dsv4.spelling`)."""
+        return dict(self.provenance.get("corrected", {}))
+
+
 @dataclass(frozen=True, kw_only=True)
-class Reply:
+class Reply(_Made):
     """A whole answer; `thought` is the hidden description it came from, if there was one.
 
     `call`: what the hands are to make, where that is the answer; the text then tells it ("svg: red heart icon").
@@ -75,7 +86,7 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Svg:
+class Svg(_Made):
     """A safe, pretty SVG; `raw` is what the model wrote before it was rebuilt."""
 
     text: str
@@ -103,7 +114,7 @@ class Svg:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Picture:
+class Picture(_Made):
     """A picture: uint8, shape [H, W, 3]."""
 
     array: np.ndarray
@@ -121,7 +132,7 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Clip:
+class Clip(_Made):
     """A clip without sound: uint8, shape [F, H, W, 3]."""
 
     frames: np.ndarray
@@ -211,6 +222,13 @@ class ChatStream:
         if self._outside is not None and self._outside():
             self._cancelled = True
         return self._cancelled
+
+
+def credited(made: Svg | Picture | Clip, reply: Reply) -> Any:
+    """What the hands made of a reply, with what the reply says of the words that were asked."""
+    if not reply.corrected:
+        return made
+    return replace(made, provenance={**made.provenance, "corrected": reply.corrected})
 
 
 def check_output(path: str | os.PathLike[str], kind: str) -> Path:

@@ -29,6 +29,7 @@ from dsv4.finish import (
 )
 from dsv4.results import BatchReport, ChatStream, Clip, Picture, Progress, Reply, Svg
 from dsv4.scene_parts import DrawingPlan, planned
+from dsv4.spelling import Corrected, Speller
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,6 +65,7 @@ class Studio:
         self.processor = Processor(model.tokenizer, talks=model.talks)
         self.source = name  # what `load` takes to have this studio again
         self.prefixes: PrefixCache | None = remembered(model, fingerprint)
+        self.speller = Speller.of(model.spelling)
         self._replays = replays_of(model.core)
 
     @classmethod
@@ -99,15 +101,22 @@ class Studio:
         seed: int = 0,
         temperature: float = 0.0,
         max_tokens: int = 160,
+        correct: bool = True,
         cancelled: Cancelled = None,
     ) -> ChatStream:
         """Answer a question, about pictures, a repository or neither; iterate for the text as it comes.
 
-        The answer may be a call of the hands (`reply.call`), which `perform` carries out.
+        The answer may be a call of the hands (`reply.call`), which `perform` carries out. A mistyped word is read as
+        the one that was meant, here and by the verbs below, unless `correct` is False or it stands in quotes;
+        `reply.corrected` says so.
         """
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens)
+        limits.check_correct(correct)
         limits.check_count("messages of history", history, limits.HISTORY_MESSAGES)
-        given = self.processor.chat(prompt, pictures, mode=mode, history=history)
+        read = Corrected(prompt)
+        if correct:
+            read, history = self.speller.conversation(prompt, pictures, history)
+        given = self.processor.chat(read.text, pictures, mode=mode, history=history)
         answer = Answer(self.model.tokenizer)
 
         def write(stop: Callable[[], bool]) -> Iterator[str]:
@@ -119,7 +128,7 @@ class Studio:
                     yield delta
 
         def finish(text: str, was_cancelled: bool) -> Reply:
-            made_by = self._made_by("chat", prompt, seed, mode=mode, temperature=temperature)
+            made_by = self._made_by("chat", read, seed, mode=mode, temperature=temperature)
             return answer.reply(text, given, cancelled=was_cancelled, max_tokens=max_tokens, made_by=made_by)
 
         return ChatStream(write, finish, cancelled=cancelled)
@@ -129,7 +138,7 @@ class Studio:
     ) -> Svg | Picture | Clip:
         """What a reply asked the hands for (`reply.call`), made by the verb of that name."""
         made: Svg | Picture | Clip = getattr(self, call.kind)(
-            call.prompt, seed=seed, on_progress=on_progress, cancelled=cancelled
+            call.prompt, seed=seed, correct=False, on_progress=on_progress, cancelled=cancelled
         )
         return made
 
@@ -143,6 +152,7 @@ class Studio:
         temperature: float = 0.0,
         max_tokens: int = 1200,
         candidates: int = 1,
+        correct: bool = True,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Svg:
@@ -159,13 +169,16 @@ class Studio:
         """
         limits.check_numbers(seed=seed, temperature=temperature, max_tokens=max_tokens, candidates=candidates)
         limits.check_trace(trace)
+        read = self._read(prompt, correct)
         if picture is not None:
             from dsv4.redraw import redrawn
 
             told = {"seed": seed, "temperature": temperature, "max_tokens": max_tokens, "candidates": candidates}
-            return redrawn(self, picture, prompt, trace=trace, **told, on_progress=on_progress, cancelled=cancelled)
+            told |= {"trace": trace, "on_progress": on_progress, "cancelled": cancelled}
+            made = redrawn(self, picture, read.text, **told)
+            return replace(made, provenance={**made.provenance, **_told(read)})
         check_candidates(candidates, temperature)
-        plan = planned(prompt, candidates)
+        plan = planned(read.text, candidates)
         self.processor.svg(plan.request)  # refuses what is too long, which its parts may not be
         given = [self.processor.svg(one) for one in plan.prompts]
         ready = [self.model.embed(one) for one in given]
@@ -178,8 +191,8 @@ class Studio:
                 break
             attempts.append(_attempt(plan, ready, partial(draw, seed=seed + turn), cancelled))
         told = {"temperature": temperature, "max_tokens": max_tokens, "candidates": candidates, **plan.told}
-        made_by = self._made_by("svg", prompt, seed, **told)
-        return drawn(attempts, read=sum(one.length for one in given), prompt=prompt, made_by=made_by)
+        made_by = self._made_by("svg", read, seed, **told)
+        return drawn(attempts, read=sum(one.length for one in given), prompt=read.text, made_by=made_by)
 
     def image(
         self,
@@ -189,6 +202,7 @@ class Studio:
         size: int = 128,
         steps: int = 8,
         guidance: float | None = None,
+        correct: bool = True,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Picture:
@@ -199,7 +213,8 @@ class Studio:
         limits.check_size(size)
         limits.check_numbers(seed=seed, steps=steps)
         guidance = limits.guidance_for(steps, guidance)
-        ids_BT = self.processor.image(prompt).token_ids_BT
+        read = self._read(prompt, correct)
+        ids_BT = self.processor.image(read.text).token_ids_BT
         painted = limits.painted_size(size)
 
         def show(progress: Progress) -> None:
@@ -207,7 +222,7 @@ class Studio:
                 on_progress(replace(progress, preview=enlarged(progress.preview, size)))
 
         frames = self._flow(ids_BT, (1, painted, painted), seed, steps, guidance, None, show, cancelled)
-        made_by = self._made_by("image", prompt, seed, size=size, painted=painted, steps=steps, guidance=guidance)
+        made_by = self._made_by("image", read, seed, size=size, painted=painted, steps=steps, guidance=guidance)
         return Picture(array=enlarged(frames[0], size), provenance=made_by)
 
     def video(
@@ -220,6 +235,7 @@ class Studio:
         guidance: float | None = None,
         first_frame: Image | None = None,
         after: Video | None = None,
+        correct: bool = True,
         on_progress: OnProgress = None,
         cancelled: Cancelled = None,
     ) -> Clip:
@@ -231,7 +247,8 @@ class Studio:
         limits.check_numbers(seconds=seconds, seed=seed, steps=steps)
         guidance = limits.guidance_for(steps, guidance)
         limits.check_clip(seconds, first_frame, after)
-        ids_BT = self.processor.video(prompt).token_ids_BT
+        read = self._read(prompt, correct)
+        ids_BT = self.processor.video(read.text).token_ids_BT
         side, count = limits.CLIP_SIZE, limits.clip_frames(seconds)
         before = clip_before_FHW3(after, side, count) if after is not None else None
         first = first_frame_3HW(first_frame, side) if first_frame is not None else None
@@ -239,7 +256,7 @@ class Studio:
         frames = self._flow(ids_BT, (count, side, side), seed, steps, guidance, first, on_progress, cancelled)
         frames = frames if before is None else continued(before, frames)
         told = {} if after is None else {"after": after.source.name}
-        made_by = self._made_by("video", prompt, seed, seconds=seconds, steps=steps, guidance=guidance, **told)
+        made_by = self._made_by("video", read, seed, seconds=seconds, steps=steps, guidance=guidance, **told)
         return Clip(frames=frames, fps=limits.CLIP_FPS, provenance=made_by)
 
     def read(
@@ -275,7 +292,7 @@ class Studio:
                 cancelled=stop,
             )
 
-        made_by = self._made_by("read", asked, 0, mode=mode, what=task, max_tokens=max_tokens)
+        made_by = self._made_by("read", Corrected(asked), 0, mode=mode, what=task, max_tokens=max_tokens)
         return ReadStream(with_pages(source, pages), write, provenance=made_by, on_page=on_page, cancelled=cancelled)
 
     def batch(
@@ -291,7 +308,7 @@ class Studio:
         """The same verbs for many requests in one pass; what batches use."""
         from dsv4.together import Together
 
-        return Together(self.model, self.processor, self._made_by)
+        return Together(self.model, self.processor, self._made_by, self.speller)
 
     def _draw(
         self,
@@ -383,9 +400,20 @@ class Studio:
             raise RuntimeError("the model wrote numbers that are no pixels; its weights or its device are broken")
         return to_uint8(frames_B3FHW[0])
 
-    def _made_by(self, task: str, prompt: str, seed: int, **settings: float | int | str) -> dict[str, Any]:
+    def _read(self, prompt: str, correct: bool) -> Corrected:
+        """A request for something to be drawn, painted or filmed, as it is read."""
+        limits.check_correct(correct)
+        return self.speller.correct(prompt, drawing=True) if correct and isinstance(prompt, str) else Corrected(prompt)
+
+    def _made_by(self, task: str, read: Corrected, seed: int, **settings: float | int | str) -> dict[str, Any]:
         model = f"{self.name} ({self.fingerprint})"
-        return {"task": task, "prompt": prompt.strip(), "seed": seed, "model": model, "settings": settings}
+        made_by = {"task": task, "prompt": read.text.strip(), "seed": seed, "model": model, "settings": settings}
+        return {**made_by, **_told(read)}
+
+
+def _told(read: Corrected) -> dict[str, Any]:
+    """What the provenance says of a request that was corrected."""
+    return {"corrected": dict(read.changes)} if read.changes else {}
 
 
 def _attempt(

@@ -17,6 +17,7 @@ from dsv4.finish import Answer, check_candidates, closed_in_answers, drawn, enla
 from dsv4.instructions import split_motion
 from dsv4.results import Picture, Reply, Svg
 from dsv4.scene_parts import DrawingPlan, planned
+from dsv4.spelling import Corrected, Speller
 
 if TYPE_CHECKING:
     from dsv4.model import Model
@@ -27,31 +28,33 @@ MakeBy = Callable[..., Mapping[str, Any]]
 Request = Mapping[str, Any]
 CACHE_TOKENS = 65_536  # rows times length that one cache may hold; more rows go in turns
 
-CHAT = {"pictures": (), "mode": "tiny", "history": (), "seed": 0, "temperature": 0.0, "max_tokens": 160}
-SVG = {"seed": 0, "temperature": 0.0, "max_tokens": 1200, "candidates": 1}
-IMAGE = {"seed": 0, "size": 128, "steps": 8, "guidance": None}
+CHAT = {"pictures": (), "mode": "tiny", "history": (), "seed": 0, "temperature": 0.0, "max_tokens": 160,
+        "correct": True}  # fmt: skip
+SVG = {"seed": 0, "temperature": 0.0, "max_tokens": 1200, "candidates": 1, "correct": True}
+IMAGE = {"seed": 0, "size": 128, "steps": 8, "guidance": None, "correct": True}
 
 
 class Together:
     """`make` answers requests of one task; `shape` says which of them are alike."""
 
-    def __init__(self, model: Model, processor: Processor, made_by: MakeBy) -> None:
+    def __init__(self, model: Model, processor: Processor, made_by: MakeBy, speller: Speller) -> None:
         from dsv4.engine.replay import replays_of
 
-        self.model, self.processor, self.made_by = model, processor, made_by
+        self.model, self.processor, self.made_by, self.speller = model, processor, made_by, speller
         self._replays = replays_of(model.core)
 
     def shape(self, task: str, request: Request) -> tuple[Any, ...]:
         """Requests of equal shape share a pass; an empty shape has one that cannot be made, or is made alone."""
         try:
             if task == "chat":
-                history = request.get("history", ()) if self.model.talks else ()
+                request = self._ask(CHAT, request)
+                history = request["history"] if self.model.talks else ()
                 words = self.processor.chat(request["prompt"], (), mode="tiny", history=history).length
                 return (words, len(request.get("pictures", ())), request.get("mode", "tiny"))
             if task == "svg":
-                return (self.processor.svg(split_motion(request["prompt"])[0]).length,)
+                return (self.processor.svg(split_motion(self._ask(SVG, request)["prompt"])[0]).length,)
             if task == "image":
-                return (self.processor.image(request["prompt"]).length,)
+                return (self.processor.image(self._ask(IMAGE, request)["prompt"]).length,)
         except InputError:
             pass
         return ()
@@ -60,11 +63,24 @@ class Together:
         """A result for every request, or the InputError that it would raise alone."""
         return _ANSWERS[task](self, requests)
 
+    def _ask(self, usual: Request, request: Request) -> dict[str, Any]:
+        """A request with what is usual filled in and its prompt as it is read, alone or in a conversation."""
+        ask = {**usual, **request}
+        ask["read"] = read = Corrected(ask["prompt"])
+        if ask["correct"] is True and isinstance(read.text, str):
+            if "history" in ask:
+                read, ask["history"] = self.speller.conversation(read.text, ask["pictures"], ask["history"])
+            else:
+                read = self.speller.correct(read.text, drawing=True)
+            ask |= {"read": read, "prompt": read.text}
+        return ask
+
     def chat(self, requests: Sequence[Request]) -> list[Reply | InputError]:
         """Answers."""
 
         def prepare(ask: Request) -> tuple[ModelInput, Any]:
             limits.check_numbers(seed=ask["seed"], temperature=ask["temperature"], max_tokens=ask["max_tokens"])
+            limits.check_correct(ask["correct"])
             limits.check_count("messages of history", ask["history"], limits.HISTORY_MESSAGES)
             given = self.processor.chat(ask["prompt"], ask["pictures"], mode=ask["mode"], history=ask["history"])
             return given, closed_in_answers(self.model.tokenizer, calls=self.model.talks)
@@ -73,19 +89,20 @@ class Together:
             answer = Answer(self.model.tokenizer)
             text = "".join([answer.push(token) for token in tokens])
             told = {"mode": ask["mode"], "temperature": ask["temperature"]}
-            made_by = self.made_by("chat", ask["prompt"], ask["seed"], **told)
+            made_by = self.made_by("chat", ask["read"], ask["seed"], **told)
             return answer.reply(text, given, cancelled=False, max_tokens=ask["max_tokens"], made_by=made_by)
 
-        return self._written([{**CHAT, **request} for request in requests], prepare, finish, room=0)
+        return self._written([self._ask(CHAT, request) for request in requests], prepare, finish, room=0)
 
     def svg(self, requests: Sequence[Request]) -> list[Svg | InputError]:
         """Drawings; of a request for several candidates each is a row of its own, and so is each thing of a scene."""
         tokenizer = self.model.tokenizer
-        asks = [{**SVG, **request} for request in requests]
+        asks = [self._ask(SVG, request) for request in requests]
         plans = [planned(ask["prompt"], ask["candidates"]) for ask in asks]
 
         def prepare(ask: Request) -> tuple[ModelInput, Any]:
-            limits.check_numbers(**{key: ask[key] for key in SVG})
+            limits.check_correct(ask["correct"])
+            limits.check_numbers(**{key: ask[key] for key in SVG if key != "correct"})
             check_candidates(ask["candidates"], ask["temperature"])
             self.processor.svg(ask["request"])  # refuses what is too long, which its parts may not be
             return self.processor.svg(ask["part"]), well_formed(tokenizer, ask["max_tokens"])
@@ -111,7 +128,7 @@ class Together:
             return wrong[0]
         drawings = [local for _, local in found]
         told = {key: ask[key] for key in ("temperature", "max_tokens", "candidates")} | plan.told
-        made_by = self.made_by("svg", ask["prompt"], ask["seed"], **told)
+        made_by = self.made_by("svg", ask["read"], ask["seed"], **told)
         many = len(plan.prompts)
         attempts = [plan.together(drawings[begin : begin + many]) for begin in range(0, len(drawings), many)]
         read = sum(given.length for given, _ in found[:many])
@@ -119,12 +136,13 @@ class Together:
 
     def image(self, requests: Sequence[Request]) -> list[Picture | InputError]:
         """Pictures; those of equal steps, guidance, prompt length and painted size are painted in one pass."""
-        asks = [{**IMAGE, **request} for request in requests]
+        asks = [self._ask(IMAGE, request) for request in requests]
         found: list[Any] = [None] * len(asks)
         alike: dict[tuple[Any, ...], list[int]] = {}
         ids: dict[int, Any] = {}
         for place, ask in enumerate(asks):
             try:
+                limits.check_correct(ask["correct"])
                 limits.check_size(ask["size"])
                 limits.check_numbers(seed=ask["seed"], steps=ask["steps"])
                 ask["guidance"] = limits.guidance_for(ask["steps"], ask["guidance"])
@@ -142,7 +160,7 @@ class Together:
                 ask = asks[place]
                 told = {key: ask[key] for key in ("size", "steps", "guidance")}
                 told = {"size": told.pop("size"), "painted": side, **told}
-                made_by = self.made_by("image", ask["prompt"], ask["seed"], **told)
+                made_by = self.made_by("image", ask["read"], ask["seed"], **told)
                 found[place] = Picture(array=enlarged(picture_HW3, ask["size"]), provenance=made_by)
         return found
 

@@ -22,7 +22,7 @@ LAYERS = (
     ("_parts", "errors"),
     ("limits", "ops", "grounding", "forecast"),
     ("messages", "model_input"),
-    ("pictures_in", "results", "tokenizer", "core", "quant"),
+    ("pictures_in", "results", "tokenizer", "core", "quant", "spelling"),
     ("chat_format", "checkpoint", "engine", "reading"),
     ("repository", "plan"),
     ("processor", "batch"),

@@ -13,12 +13,13 @@ NAMES = ["EchoStudio", "InputError", "Message", "Studio", "document", "image", "
 
 VERBS = {
     "chat": "(self, prompt, *pictures, mode='tiny', history=(), seed=0, temperature=0.0, max_tokens=160, "
-    "cancelled=None)",
+    "correct=True, cancelled=None)",
     "svg": "(self, prompt='', *, picture=None, trace='auto', seed=0, temperature=0.0, max_tokens=1200, candidates=1, "
-    "on_progress=None, cancelled=None)",
-    "image": "(self, prompt, *, seed=0, size=128, steps=8, guidance=None, on_progress=None, cancelled=None)",
+    "correct=True, on_progress=None, cancelled=None)",
+    "image": "(self, prompt, *, seed=0, size=128, steps=8, guidance=None, correct=True, on_progress=None, "
+    "cancelled=None)",
     "video": "(self, prompt, *, seconds=2.0, seed=0, steps=8, guidance=None, first_frame=None, after=None, "
-    "on_progress=None, cancelled=None)",
+    "correct=True, on_progress=None, cancelled=None)",
     "read": "(self, source, *, mode='gundam', pages=(), task='markdown', find='', tiles=None, max_tokens=4096, "
     "on_page=None, cancelled=None)",
     "batch": "(self, jobs, *, out)",

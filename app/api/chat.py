@@ -49,7 +49,10 @@ EXAMPLE = {"model": "nano", "messages": [{"role": "user", "content": "What is a 
 
 @router.post("/v1/chat/completions", openapi_extra={"example": EXAMPLE})
 async def create(request: Request) -> Response:
-    """Answer a conversation: text, `image_url` and `file` parts; `stream`, `seed`, `mode` and `stop` are followed."""
+    """Answer a conversation: text, `image_url` and `file` parts; `stream`, `seed`, `mode` and `stop` are followed.
+
+    A mistyped word is read as the one that was meant, which `corrected` then says; with `correct: false` none is.
+    """
     fields = await read_json(request)
     model = check_model(request, fields.take("model", str, None))
     said = fields.take("messages", list)
@@ -59,7 +62,7 @@ async def create(request: Request) -> Response:
     stop = _stops(fields)
     params, detail = await _params(request, said)
     params |= {"mode": fields.take("mode", str, detail), "model": model}
-    params |= fields.settings(NUMBERS)
+    params |= {**fields.settings(NUMBERS), "correct": fields.take("correct", bool, True)}
     warnings = fields.warnings()
     job = submit(request, "chat", params)
     if streamed:
@@ -253,7 +256,13 @@ def _completion(job: Job, model: str, warnings: list[str], stop: tuple[str, ...]
     choice = {"index": 0, "message": message, "finish_reason": _reason(job, stopped), "logprobs": None}
     head = {"id": f"chatcmpl-{job.id}", "object": "chat.completion", "created": int(job.created), "model": model}
     warnings = [*warnings, *job.result.get("warnings", ())]
-    return {**head, "choices": [choice], "usage": _usage(job), **({"warnings": warnings} if warnings else {})}
+    notes = {**_read_as(job), **({"warnings": warnings} if warnings else {})}
+    return {**head, "choices": [choice], "usage": _usage(job), **notes}
+
+
+def _read_as(job: Job) -> dict[str, Any]:
+    """Words that were read as others, as typed and as read."""
+    return {"corrected": job.result["corrected"]} if job.result.get("corrected") else {}
 
 
 async def _chunks(
@@ -284,7 +293,7 @@ async def _chunks(
             now = house.jobs.get(job.id)
             if event.kind == "done" or stopped:
                 made = {"files": now.result["files"]} if now.result.get("files") else {}
-                yield sse(chunk(made, _reason(now, stopped)), name=event_name(job, event))
+                yield sse({**chunk(made, _reason(now, stopped)), **_read_as(now)}, name=event_name(job, event))
                 if with_usage:
                     yield sse({**head, "choices": [], "usage": _usage(now)})
             else:

@@ -60,7 +60,7 @@ async def create(request: Request) -> Response:
         params["trace"] = fields.choice("trace", TRACING, "auto")
         params["picture"] = await shown_file(request, redrawn, "image", "picture")
     params["model"] = model
-    params["provenance"] = fields.take("provenance", bool, True)
+    params |= {name: fields.take(name, bool, True) for name in ("provenance", "correct")}
     warnings = fields.warnings()
     seed = params.get("seed", 0)
     kind = "svg" if form == "svg" else "image"
@@ -72,7 +72,7 @@ async def create(request: Request) -> Response:
     jobs = [await house.over(job.id, job.owner) for job in jobs]
     if failed := next((job for job in jobs if job.state != "done"), None):
         raise from_job(failed)
-    warnings += [note for job in jobs for note in job.result.get("warnings", ())]
+    warnings += dict.fromkeys(note for job in jobs for note in job.result.get("warnings", ()))
     answer = {
         "created": int(jobs[0].created),
         "data": [_item(request, job, as_url) for job in jobs],

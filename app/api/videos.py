@@ -42,7 +42,8 @@ async def create(request: Request) -> Response:
     row = preset_of(request, model)
     prompt = fields.take("prompt", str)
     size, made_fps = fields.take("size", str, "auto"), CLIP_FPS if row is None else row.fps
-    params = {"prompt": prompt, "model": model, **fields.settings(NUMBERS)}
+    params = {"prompt": prompt, "model": model, "correct": fields.take("correct", bool, True)}
+    params |= fields.settings(NUMBERS)
     if row is None:
         square(size, (CLIP_SIZE,), CLIP_SIZE)
     else:

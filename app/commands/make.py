@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import dsv4
-from dsv4 import forecast, limits
+from dsv4 import forecast, limits, spelling
 from dsv4._parts import part
 from dsv4.errors import InputError, unknown
 from dsv4.messages import document, image, video
 from dsv4.redraw import QUESTION, redrawn_as
-from dsv4.results import SUFFIXES, Progress, Reply, Svg, check_output
+from dsv4.results import SUFFIXES, Progress, Reply, Svg, check_output, credited
 
 from ..settings import resolve
 from .turns import hold, read_turns
@@ -42,9 +42,8 @@ def chat(args: argparse.Namespace) -> int:
         *(video(path) for path in args.video),
     ]
     studio, started = _load(args), time.monotonic()
-    stream = studio.chat(
-        args.prompt, *shown, mode=args.mode, seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens
-    )
+    settings = {"mode": args.mode, "seed": args.seed, "temperature": args.temperature, "max_tokens": args.max_tokens}
+    stream = studio.chat(args.prompt, *shown, **settings, **_as_typed(args))
     for piece in stream:
         if not args.json:
             print(piece, end="", flush=True)
@@ -57,7 +56,18 @@ def chat(args: argparse.Namespace) -> int:
         _print_json(record, reply.provenance, started)
     else:
         print()
+        _say_read(args, reply)
     return 0
+
+
+def _as_typed(args: argparse.Namespace) -> dict[str, bool]:
+    return {} if args.correct else {"correct": False}
+
+
+def _say_read(args: argparse.Namespace, made: Any) -> None:
+    """Say which words were read as others."""
+    if made.corrected and not args.quiet and not args.json:
+        print(spelling.told(made.corrected), file=sys.stderr)
 
 
 def _check_answer(path: str) -> None:
@@ -73,7 +83,7 @@ def _keep(studio: Any, reply: Reply, path: str, seed: int) -> None:
         reply.save(path)
         return
     check_output(path, reply.call.kind)
-    studio.perform(reply.call, seed=seed).save(path)
+    credited(studio.perform(reply.call, seed=seed), reply).save(path)
 
 
 def _turns(args: argparse.Namespace) -> int:
@@ -85,6 +95,7 @@ def _turns(args: argparse.Namespace) -> int:
     limits.check_numbers(seed=args.seed, temperature=args.temperature, max_tokens=args.max_tokens)
     lines = read_turns(args.turns)
     settings = {"mode": args.mode, "seed": args.seed, "temperature": args.temperature, "max_tokens": args.max_tokens}
+    settings |= _as_typed(args)
     hold(_load(args), lines, folder=Path(args.output) if args.output else None, say=print, **settings)
     return 0
 
@@ -129,6 +140,7 @@ def svg(args: argparse.Namespace) -> int:
             temperature=args.temperature,
             max_tokens=args.max_tokens,
             candidates=args.candidates,
+            **_as_typed(args),
             on_progress=_reporter(args),
         )
     )
@@ -137,6 +149,7 @@ def svg(args: argparse.Namespace) -> int:
         print(redrawn_as(settings), file=sys.stderr)
     if args.output:
         return _saved(args, drawing, started)
+    _say_read(args, drawing)
     if args.json:
         _print_json({"svg": drawing.text}, drawing.provenance, started)
     else:
@@ -170,6 +183,7 @@ def picture(args: argparse.Namespace) -> int:
         size=args.size,
         steps=args.steps,
         guidance=args.guidance,
+        **_as_typed(args),
         on_progress=_reporter(args),
     )
     return _saved(args, painted, started)
@@ -194,6 +208,7 @@ def clip(args: argparse.Namespace) -> int:
         guidance=args.guidance,
         first_frame=first_frame,
         after=after,
+        **_as_typed(args),
         on_progress=_reporter(args),
     )
     return _saved(args, filmed, started)
@@ -226,6 +241,7 @@ def _reporter(args: argparse.Namespace) -> Callable[[Progress], None] | None:
 
 def _saved(args: argparse.Namespace, result: Any, started: float) -> int:
     path = result.save(args.output, provenance=not args.no_provenance)
+    _say_read(args, result)
     if args.json:
         _print_json({"file": str(path)}, result.provenance, started)
     elif not args.quiet:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from dsv4 import limits
+from dsv4 import limits, spelling
 from dsv4.errors import InputError
 from dsv4.messages import Message
-from dsv4.results import SUFFIXES
+from dsv4.results import SUFFIXES, credited
 
 TRANSCRIPT = "transcript.md"
 SEEN = {"svg": ".png", "video": ".gif"}  # what a transcript shows: black lines on a dark page would not be seen
@@ -53,6 +53,8 @@ def _turns(studio: Any, lines: list[str], folder: Path | None, settings: dict[st
         history += [Message.said("user", line), Message.said("assistant", reply.text or "...")]
         number = len(history) // 2
         told = f"{number}. **{line}**\n   {reply.text}"
+        if reply.corrected:
+            told += f"\n   ({spelling.told(reply.corrected)})"
         if reply.call is not None and folder is not None:
             told += f"\n   {_made(studio, reply, folder, number, settings.get('seed', 0))}"
         yield told
@@ -61,7 +63,7 @@ def _turns(studio: Any, lines: list[str], folder: Path | None, settings: dict[st
 def _made(studio: Any, reply: Any, folder: Path, number: int, seed: int) -> str:
     """Do what a reply asks the hands for; the line that shows it and leads to the file."""
     try:
-        made = studio.perform(reply.call, seed=seed)
+        made = credited(studio.perform(reply.call, seed=seed), reply)
     except InputError as error:
         return f"-> {error}"
     path = made.save(folder / f"{number:02}{SUFFIXES[reply.call.kind][0]}")

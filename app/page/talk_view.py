@@ -84,8 +84,8 @@ def _message(house: House, owner: str, said: Said) -> str:
     files = "".join(look.media(asset) for asset in assets)
     text = f'<div class="text">{escape(said.text)}</div>' if said.text else ""
     note = said.meta.get("error") or STATES.get(said.state, "")
-    notes = [note, *said.meta.get("warnings", ())]
-    bad = "".join(f'<p class="note">{escape(words)}</p>' for words in notes if words)
+    bad = f'<p class="note">{escape(note)}</p>' if note else ""
+    bad += "".join(f'<p class="told">{escape(words)}</p>' for words in said.meta.get("warnings", ()))
     buttons = [_branches(said)]
     if said.text:
         buttons.append(look.button("copy", "Copy"))

@@ -69,7 +69,7 @@ def _check_ignored(body: dict[str, Any]) -> None:
 
 def _chat(body: dict[str, Any], files: Path | None) -> dict[str, Any]:
     messages = body.pop("messages", None)
-    options = _options("chat", body, ("mode", "seed", "temperature", "max_tokens"), "messages")
+    options = _options("chat", body, ("mode", "seed", "temperature", "max_tokens", "correct"), "messages")
     if not isinstance(messages, list) or not messages:
         raise InputError("messages must be a list with at least one message")
     check_count("messages", messages, HISTORY_MESSAGES)
@@ -120,10 +120,12 @@ def _image(body: dict[str, Any], files: Path | None) -> dict[str, Any]:
         raise unknown("output_format", form, ("png", "webp", "svg"))
     prompt = _prompt(body)
     if form == "svg":
-        options = _options("svg", body, ("seed", "temperature", "max_tokens", "size"), "prompt, output_format")
+        options = _options(
+            "svg", body, ("seed", "temperature", "max_tokens", "size", "correct"), "prompt, output_format"
+        )
         options.pop("size", None)  # a drawing has no size in pixels
         return {"task": "svg", "prompt": prompt, "options": options, "suffix": "svg"}
-    options = _options("image", body, ("seed", "size", "steps", "guidance"), "prompt, output_format")
+    options = _options("image", body, ("seed", "size", "steps", "guidance", "correct"), "prompt, output_format")
     size = options.pop("size", "auto")
     if size != "auto":
         options["size"] = _square(size)
@@ -132,7 +134,8 @@ def _image(body: dict[str, Any], files: Path | None) -> dict[str, Any]:
 
 def _video(body: dict[str, Any], files: Path | None) -> dict[str, Any]:
     prompt, first = _prompt(body), body.pop("input_reference", None)
-    options = _options("video", body, ("seconds", "seed", "steps", "guidance", "size"), "prompt, input_reference")
+    known = ("seconds", "seed", "steps", "guidance", "size", "correct")
+    options = _options("video", body, known, "prompt, input_reference")
     size = options.pop("size", "auto")
     if size not in ("auto", f"{CLIP_SIZE}x{CLIP_SIZE}"):
         raise InputError(f"size of a clip must be {CLIP_SIZE}x{CLIP_SIZE}, got '{str(size)[:20]}'")

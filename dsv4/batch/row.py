@@ -23,10 +23,10 @@ from dsv4.limits import BATCH_ID_CHARACTERS
 from dsv4.messages import Message
 
 TASKS: dict[str, tuple[str, ...]] = {  # task: the options that its verb takes
-    "chat": ("mode", "seed", "temperature", "max_tokens"),
-    "svg": ("seed", "temperature", "max_tokens", "candidates"),
-    "image": ("seed", "size", "steps", "guidance"),
-    "video": ("seconds", "seed", "steps", "guidance"),
+    "chat": ("mode", "seed", "temperature", "max_tokens", "correct"),
+    "svg": ("seed", "temperature", "max_tokens", "candidates", "correct"),
+    "image": ("seed", "size", "steps", "guidance", "correct"),
+    "video": ("seconds", "seed", "steps", "guidance", "correct"),
     "read": OPTIONS,
 }
 TAKES_PICTURES = {"chat": None, "video": 1, "read": 1}  # how many at most; None leaves it to the model's own limit

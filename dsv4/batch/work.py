@@ -20,6 +20,7 @@ from dsv4.errors import InputError, unknown
 from dsv4.messages import Image, image, video
 from dsv4.reading import Reading
 from dsv4.results import ChatStream, Clip, Picture, Reply, Svg
+from dsv4.spelling import told
 
 Result = Reply | Svg | Picture | Clip | Reading
 TRIES = 2  # of a row that fails for no fault of its own
@@ -207,12 +208,15 @@ def lost(place: int, job: Job, attempts: int) -> Outcome:
 
 
 def _success(job: Job, found: Result, file: str, model: str) -> dict[str, Any]:
+    corrected = {} if isinstance(found, Reading) else found.corrected
     if job.form == OPENAI:
+        job = replace(job, notes=(*job.notes, *filter(None, [told(corrected)])))
         if isinstance(found, Reading):
             return openai.answer(job, openai.reading_body(job, reading_parts(found), model))
         body = openai.chat_body(job, found, model) if isinstance(found, Reply) else openai.file_body(job, file, model)
         return openai.answer(job, body)
     line: dict[str, Any] = {"id": job.id, "line": job.line, "task": job.task, "ok": True}
+    line |= {"corrected": corrected} if corrected else {}
     if isinstance(found, Reply):
         usage = {"read": found.usage.read, "written": found.usage.written}
         return {**line, "text": found.text, "stopped": found.stopped, "usage": usage}

@@ -20,6 +20,7 @@ import numpy as np
 from dsv4.errors import InputError
 from dsv4.quant.groups import Packed, dequantize, quantize
 from dsv4.quant.policy import row_width
+from dsv4.spelling import FILE as SPELLING
 
 if TYPE_CHECKING:
     import torch
@@ -192,7 +193,9 @@ def copy_parts(source: Path, out: Path, parts: tuple[str, ...]) -> int:
     core = out / "core" / "config.json"
     if core.is_file():  # the index tells models apart, so it must know of the core beside it
         copied["core"] = hashlib.sha256(b"".join(_digests(out / "core"))).hexdigest()
-    (out / "tokenizer.json").write_bytes((source / "tokenizer.json").read_bytes())
+    for name in ("tokenizer.json", SPELLING):
+        if (source / name).is_file():
+            (out / name).write_bytes((source / name).read_bytes())
     temporary = out / "model.json.tmp"
     temporary.write_text(json.dumps(copied, indent=1) + "\n")
     os.replace(temporary, out / "model.json")

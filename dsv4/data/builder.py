@@ -1,6 +1,6 @@
 """Builds the data folder of nano's text side from the source files, the same bytes for the same sources.
 
-Writes tokenizer.json, icons.npz, things.npz, words.npz, facts.npz, and the picture side's atlas.
+Writes tokenizer.json, icons.npz, things.npz, words.npz, facts.npz, spelling.txt.gz, and the picture side's atlas.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dsv4.data.facts import Fact, manners, read_facts
 from dsv4.data.icons import Icon, read_icons
 from dsv4.data.language import sentence
 from dsv4.data.sources import check_sources, read_rows
+from dsv4.data.spelling_list import write_spelling
 from dsv4.data.store import save_table
 from dsv4.data.things import Thing, read_things, scene_names
 from dsv4.data.words import Entry, read_words
@@ -57,7 +58,8 @@ def build_text(sources: Path, out: Path, *, vocab_size: int = VOCAB_SIZE, tell: 
     check_sources(sources)
     icons = read_icons(read_rows(sources, "icons.jsonl.zst"))
     things = read_things(read_rows(sources, "things.jsonl.zst"))
-    words = read_words(read_rows(sources, "words.jsonl.zst"))
+    dictionary = read_rows(sources, "words.jsonl.zst")
+    words = read_words(dictionary)
     facts = read_facts(read_rows(sources, "lists.jsonl.zst"))
     if not (icons and things and words):
         raise InputError(f"'{sources}' has no {'icons' if not icons else 'things' if not things else 'words'} to learn")
@@ -74,6 +76,7 @@ def build_text(sources: Path, out: Path, *, vocab_size: int = VOCAB_SIZE, tell: 
     tell(_write_things(out, things))
     tell(_write_words(out, words, tokenizer))
     tell(_write_facts(out, facts))
+    tell(write_spelling(out, dictionary))
 
 
 def training_texts(

@@ -7,7 +7,7 @@ from functools import partial
 
 from dsv4.data.facts import UNKNOWN_WORD
 from dsv4.data.refusals import ANSWERS
-from dsv4.eval import reading, text
+from dsv4.eval import reading, spelled, text
 from dsv4.eval.rows import Row, Score, Session, look, seeing_row, text_row
 
 # Characters a vision token: Tiny mode has 64 of them.
@@ -44,7 +44,15 @@ def _page(density: int) -> Callable[[Session], Score]:
 
 GROWTH: tuple[Row, ...] = (
     _text("synonym", "icon by a synonym", "≥ 85 %"),
-    _text("mistyped", "icon, drawing or meaning with one typing error", "≥ 85 %"),
+    Row(
+        key="mistyped",
+        title="icon, drawing or meaning with one typing error",
+        wanted="≥ 85 %",
+        run=spelled.mistyped,
+    ),
+    Row(key="mistyped_alone", title="one typing error, without the correction", wanted="–", run=text_row("mistyped")),
+    Row(key="left_alone", title="good requests that are not corrected", wanted="≥ 99.9 %", run=spelled.left_alone),
+    Row(key="made_up", title="made-up words that stay as they are", wanted="≥ 97 %", run=spelled.words_left_alone),
     _text("described", "drawing by what it means", "≥ 85 %"),
     _text("scene_drawn", "held-out scene of things as SVG, exact", "≥ 97 %", 0.5),
     _text("definition_rephrased", "definition in a phrasing never seen", "≥ 95 %"),

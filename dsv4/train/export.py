@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from dsv4.data.spelling_list import packed_of
 from dsv4.errors import InputError
 from dsv4.model import Model
 from dsv4.quant.policy import eight_bits, nano_bits
@@ -34,5 +35,6 @@ def export(run_dir: Path, tokenizer_file: Path, out: Path, *, policy: str = "nan
         raise InputError(f"the run in '{run_dir}' has no trained core yet; finish its stage 'text' first")
     model = Model.fresh(Tokenizer.from_file(tokenizer_file), size=size, keep=trained)
     load_parts(run_dir, model.parts())
+    model.spelling = packed_of(tokenizer_file.parent)
     about = {"name": "nano", "size": size, "stages": finished_stages(run_dir), "policy": policy, "talks": True}
     return model.save(out, policy=POLICIES[policy], about=about)

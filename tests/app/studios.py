@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,35 @@ class Calling(EchoStudio):
 
     def perform(self, call: Call, **settings: Any) -> Any:
         return getattr(self, call.kind)(call.prompt, **settings)
+
+
+class Reading(Calling):
+    """Echo that reads srimp as shrimp, unless it is told not to."""
+
+    def chat(self, prompt: str, *pictures: Any, correct: bool = True, **settings: Any) -> ChatStream:
+        stream = super().chat(self._read(prompt, correct), *pictures, correct=correct, **settings)
+        finish = stream._finish
+        stream._finish = lambda text, stopped: self._said(finish(text, stopped), prompt, correct)
+        return stream
+
+    def svg(self, prompt: str = "", *, correct: bool = True, **settings: Any) -> Any:
+        return self._said(super().svg(self._read(prompt, correct), correct=correct, **settings), prompt, correct)
+
+    def image(self, prompt: str, *, correct: bool = True, **settings: Any) -> Any:
+        return self._said(super().image(self._read(prompt, correct), correct=correct, **settings), prompt, correct)
+
+    def video(self, prompt: str, *, correct: bool = True, **settings: Any) -> Any:
+        return self._said(super().video(self._read(prompt, correct), correct=correct, **settings), prompt, correct)
+
+    def perform(self, call: Call, **settings: Any) -> Any:
+        return super().perform(call, correct=False, **settings)
+
+    def _read(self, prompt: str, correct: bool) -> str:
+        return prompt.replace("srimp", "shrimp") if correct else prompt
+
+    def _said(self, made: Any, prompt: str, correct: bool) -> Any:
+        told = {"corrected": {"srimp": "shrimp"}} if correct and "srimp" in prompt else {}
+        return replace(made, provenance={**made.provenance, **told})
 
 
 class Late:
