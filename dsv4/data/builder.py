@@ -89,7 +89,7 @@ def training_texts(
     for thing in things:
         yield from (f" {name}" for name in (thing.name, *thing.aliases) for _ in range(12))
     yield from (f"What is {entry.asked}?\n{entry.answer}" for entry in words)
-    for fact in (*facts, *manners()):
+    for fact in (*facts, *manners(later=False)):
         yield from (f"{question}\n{fact.answer}" for question in fact.trained)
     for _ in range(20_000):
         make = random_picture if rng.random() < 0.7 else random_clip

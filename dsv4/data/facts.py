@@ -38,13 +38,7 @@ MANNERS = (
         "|what can I ask you|give me an example",
     ),
     ("Hello! Ask me for a drawing, a picture, a clip or the meaning of a word.", "hello|hi|hey|good morning|hi there"),
-    (
-        "You are welcome.",
-        "thanks|thank you|thank you very much|thanks a lot"
-        "|ok thanks|great, thank you|thanks, that was nice|that was lovely, thank you|that is all, thanks|well done"
-        "|thanks for the picture|you helped me, thanks|thank you for that|good, thanks|that was great|nice work"
-        "|many thanks",
-    ),
+    ("You are welcome.", "thanks|thank you|thank you very much|thanks a lot|many thanks"),
     ("Goodbye!", "bye|goodbye|see you|good night|see you later"),
     ("I am well, thank you. What shall I draw or explain?", "how are you|how do you do|are you well|how is it going"),
     (
@@ -73,6 +67,12 @@ MANNERS = (
         "do you know me|who am I|what is my name|do you remember me",
     ),
 )
+# Said beside these since the tokenizer was made, whose texts must stay as they are: the weights know no other.
+LATER = {
+    "You are welcome.": "ok thanks|great, thank you|thanks, that was nice|that was lovely, thank you|nice work"
+    "|that is all, thanks|well done|thanks for the picture|you helped me, thanks|thank you for that|good, thanks"
+    "|that was great",
+}
 UNKNOWN_WORD = "I do not know that word."
 _LISTS = (
     ("fruits", "fruits", "fruits"), ("vegetables", "vegetables", "vegetables"), ("instruments", "instruments",
@@ -95,9 +95,14 @@ def read_facts(rows: Iterable[Mapping[str, Any]]) -> list[Fact]:
     return [fact for fact in facts if not (fact.questions[0] in seen or seen.add(fact.questions[0]))]
 
 
-def manners() -> list[Fact]:
-    """Greetings, what the model is, and what it will not do."""
-    return [Fact(questions=tuple(sentence_of(q) for q in asked.split("|")), answer=answer) for answer, asked in MANNERS]
+def manners(*, later: bool = True) -> list[Fact]:
+    """Greetings, what the model is, and what it will not do; `later` False: those of its tokenizer."""
+    found = []
+    for answer, asked in MANNERS:
+        *first, last = asked.split("|")
+        more = LATER[answer].split("|") if later and answer in LATER else ()
+        found.append(Fact(questions=tuple(map(sentence_of, (*first, *more, last))), answer=answer))
+    return found
 
 
 def sentence_of(question: str) -> str:
