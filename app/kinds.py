@@ -164,7 +164,7 @@ def _saved(made: Any, out: Path, params: Mapping[str, Any]) -> dict[str, Any]:
     path = made.save(out.with_name(f"{out.name}{params['suffix']}"), provenance=params["provenance"])
     usage = getattr(made, "usage", None)
     counts = {"usage": {"read": usage.read, "written": usage.written, "pictures": 0}} if usage else {}
-    return {"file": str(path), "made_by": dict(made.provenance), **counts, **_read_as(made.corrected)}
+    return {"file": str(path), "made_by": dict(made.provenance), **counts, **_read_as(made)}
 
 
 def _as_typed(params: Mapping[str, Any]) -> dict[str, bool]:
@@ -172,9 +172,10 @@ def _as_typed(params: Mapping[str, Any]) -> dict[str, bool]:
     return {} if params.get("correct", True) else {"correct": False}
 
 
-def _read_as(corrected: Mapping[str, str]) -> dict[str, Any]:
-    """What to know of words that were read as others: `corrected`, and a note for people."""
-    return {"corrected": dict(corrected), "warnings": [spelling.told(corrected)]} if corrected else {}
+def _read_as(made: Any) -> dict[str, Any]:
+    """What to know of how the words were read: `corrected`, and a note for people, on untaught words too."""
+    note = spelling.told(made.corrected, made.untaught)
+    return ({"corrected": made.corrected} if made.corrected else {}) | ({"warnings": [note]} if note else {})
 
 
 def _edited(studio: Any, params: Mapping[str, Any], files: Mapping[str, str]) -> Svg:
@@ -214,7 +215,7 @@ def _answer(
     reply = stream.reply
     usage = asdict(reply.usage)
     told = {"text": reply.text, "thought": reply.thought, "stopped": reply.stopped, "usage": usage}
-    told |= {"first": first, "made_by": dict(reply.provenance), **_read_as(reply.corrected)}
+    told |= {"first": first, "made_by": dict(reply.provenance), **_read_as(reply)}
     if reply.call is None or reply.stopped != "end":
         return told
     readings.check_can(studio, reply.call.kind)

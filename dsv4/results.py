@@ -63,6 +63,11 @@ class _Made:
         """Words of the request that were read as others, as typed and as read (`dsv4.spelling`)."""
         return dict(self.provenance.get("corrected", {}))
 
+    @property
+    def untaught(self) -> tuple[str, ...]:
+        """Words whose meaning was asked for and that the model was not taught: what it says of them may be made up."""
+        return tuple(self.provenance.get("untaught", ()))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reply(_Made):

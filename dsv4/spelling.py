@@ -65,11 +65,26 @@ _TOKEN = re.compile(r"[^\W_]+")
 _DRAW = re.compile(r"\b(?:draw|paint|sketch|icons?|svg|picture|drawing|clip|animate|film|show (?:me |us )?an?)\b")
 
 
+# A question for the meaning of one word; a subject of several words is no business of the list.
+_MEANING = re.compile(
+    r"(?:what(?:['’]?s| is| are) (?:the meaning of |meant by )?|what (?:does|do) (?:the word )?|define |explain "
+    r"|(?:the )?meaning of )(?:an? |the )?([a-z]{3,}) ?(?:mean)?[ ?.!]*",
+    re.IGNORECASE,
+)
+_TWO = re.compile(
+    r"(?:what(?:['’]?s| is) the |the )?difference between "
+    r"(?:an? |the )?([a-z]{3,}) and (?:an? |the )?([a-z]{3,})[ ?.!]*",
+    re.IGNORECASE,
+)
+_PERSONS = frozenset("you they them she her him his its our your who that these those".split())  # have no meaning
+
+
 class Corrected(NamedTuple):
-    """A text as it was read, and what was changed: (as typed, as read) from left to right."""
+    """A text as it was read, what was changed (as typed, as read), and words asked for that the dictionary lacks."""
 
     text: str
     changes: tuple[tuple[str, str], ...] = ()
+    untaught: tuple[str, ...] = ()
 
 
 class Speller:
@@ -96,7 +111,9 @@ class Speller:
         parts = [*shown, *(part for said in history for part in said.parts)]
         if any(isinstance(part, Repo) for part in parts):
             return Corrected(prompt), tuple(history)
-        return self.correct(prompt), tuple(self._reread(said) if said.role == "user" else said for said in history)
+        read = self.correct(prompt)
+        read = read._replace(untaught=self.untaught(read.text))
+        return read, tuple(self._reread(said) if said.role == "user" else said for said in history)
 
     def _reread(self, said: Message) -> Message:
         parts = (Text(text=self.correct(one.text).text) if isinstance(one, Text) else one for one in said.parts)
@@ -105,6 +122,19 @@ class Speller:
     @cached_property
     def _known(self) -> _Known:
         return _Known.of(self._lines)
+
+    def untaught(self, question: str) -> tuple[str, ...]:
+        """The words whose meaning a question asks for and that are in no list's dictionary: what is said is made up."""
+        if not isinstance(question, str) or len(question) > CORRECTED_CHARACTERS or not self._known.words:
+            return ()
+        found = _MEANING.fullmatch(question.strip()) or _TWO.fullmatch(question.strip())
+        names, asked = self._known.names, self._known.asked
+        return tuple(
+            word
+            for word in (found.groups() if found else ())
+            if word.lower() not in asked | _PERSONS
+            and not any(names.get(form, 0) & WORD for form in (word.lower(), *_stems(word.lower())))
+        )
 
     def knows(self, word: str) -> bool:
         """Whether some list has the word (lower case), or one that it is a form of."""
@@ -232,11 +262,21 @@ class _Known(NamedTuple):
         return cls(names, words, taught, others, drawn, asked, capitals)
 
 
-def told(corrected: Mapping[str, str]) -> str:
-    """What was changed (as typed, as read), as a sentence for people; "" for nothing."""
-    read = [f"“{typed}” as “{meant}”" for typed, meant in corrected.items()]
-    said = read[0] if len(read) == 1 else ", ".join(read[:-1]) + f" and {read[-1]}" if read else ""
-    return f"I read {said}. Put a word in quotes to keep it as it is." if said else ""
+def told(corrected: Mapping[str, str], untaught: Sequence[str] = ()) -> str:
+    """What was changed (as typed, as read) and what was never taught, as sentences for people; "" for nothing."""
+    said = []
+    if corrected:
+        read = _listed([f"“{typed}” as “{meant}”" for typed, meant in corrected.items()])
+        said.append(f"I read {read}. Put a word in quotes to keep it as it is.")
+    if untaught:
+        verb, it = ("is", "it") if len(untaught) == 1 else ("are", "them")
+        words = _listed([f"“{word}”" for word in untaught])
+        said.append(f"{words} {verb} not in the dictionary that I learnt: what I say of {it} may be made up.")
+    return " ".join(said)
+
+
+def _listed(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + f" and {items[-1]}"
 
 
 def packed_list(marked: Iterable[str]) -> bytes:

@@ -412,8 +412,9 @@ class Studio:
 
 
 def _told(read: Corrected) -> dict[str, Any]:
-    """What the provenance says of a request that was corrected."""
-    return {"corrected": dict(read.changes)} if read.changes else {}
+    """What the provenance says of how a request was read."""
+    told: dict[str, Any] = {"corrected": dict(read.changes)} if read.changes else {}
+    return told | ({"untaught": list(read.untaught)} if read.untaught else {})
 
 
 def _attempt(

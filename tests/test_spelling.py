@@ -154,3 +154,34 @@ def test_every_word_of_the_phrasings_is_known_to_the_shipped_list(shipped):
 
     assert not [word for word in asked_words() if not shipped.knows(word)]
     assert not [word for word in asked_words() if re.search("[^a-z]", word)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "untaught"),
+    [
+        ("What is a lighthouse?", ("lighthouse",)),  # an icon, and in no dictionary of nano's
+        ("whats the difference between a frog and a toad", ("toad",)),
+        ("What does blorf mean?", ("blorf",)),
+        ("define toad", ("toad",)),
+        ("What is a heron?", ()),
+        ("What are geese?", ()),
+        ("What is the capital of France?", ()),
+        ("what are you", ()),
+        ("draw a lighthouse", ()),  # no question for a meaning
+        ("", ()),
+    ],
+)
+def test_a_meaning_that_was_never_taught_is_known_as_such(shipped, asked, untaught):
+    assert shipped.untaught(asked) == untaught
+
+
+def test_what_was_never_taught_is_said_beside_what_was_read(speller):
+    read, _ = speller.conversation("What is a herno?", (), ())
+    assert (read.changes, read.untaught) == ((("herno", "heron"),), ())
+    read, _ = speller.conversation("What is a zebra?", (), ())
+    assert read.untaught == ("zebra",) and Speller.of(b"").untaught("What is a zebra?") == ()
+    said = told({"srimp": "shrimp"}, ["zebra", "gnu"])
+    assert said.startswith("I read “srimp” as “shrimp”.")
+    assert said.endswith(
+        "“zebra” and “gnu” are not in the dictionary that I learnt: what I say of them may be made up."
+    )

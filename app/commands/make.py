@@ -66,8 +66,9 @@ def _as_typed(args: argparse.Namespace) -> dict[str, bool]:
 
 def _say_read(args: argparse.Namespace, made: Any) -> None:
     """Say which words were read as others."""
-    if made.corrected and not args.quiet and not args.json:
-        print(spelling.told(made.corrected), file=sys.stderr)
+    note = spelling.told(made.corrected, made.untaught)
+    if note and not args.quiet and not args.json:
+        print(note, file=sys.stderr)
 
 
 def _check_answer(path: str) -> None:

@@ -53,8 +53,8 @@ def _turns(studio: Any, lines: list[str], folder: Path | None, settings: dict[st
         history += [Message.said("user", line), Message.said("assistant", reply.text or "...")]
         number = len(history) // 2
         told = f"{number}. **{line}**\n   {reply.text}"
-        if reply.corrected:
-            told += f"\n   ({spelling.told(reply.corrected)})"
+        if note := spelling.told(reply.corrected, reply.untaught):
+            told += f"\n   ({note})"
         if reply.call is not None and folder is not None:
             told += f"\n   {_made(studio, reply, folder, number, settings.get('seed', 0))}"
         yield told

@@ -208,15 +208,15 @@ def lost(place: int, job: Job, attempts: int) -> Outcome:
 
 
 def _success(job: Job, found: Result, file: str, model: str) -> dict[str, Any]:
-    corrected = {} if isinstance(found, Reading) else found.corrected
+    corrected, untaught = ({}, ()) if isinstance(found, Reading) else (found.corrected, found.untaught)
     if job.form == OPENAI:
-        job = replace(job, notes=(*job.notes, *filter(None, [told(corrected)])))
+        job = replace(job, notes=(*job.notes, *filter(None, [told(corrected, untaught)])))
         if isinstance(found, Reading):
             return openai.answer(job, openai.reading_body(job, reading_parts(found), model))
         body = openai.chat_body(job, found, model) if isinstance(found, Reply) else openai.file_body(job, file, model)
         return openai.answer(job, body)
     line: dict[str, Any] = {"id": job.id, "line": job.line, "task": job.task, "ok": True}
-    line |= {"corrected": corrected} if corrected else {}
+    line |= ({"corrected": corrected} if corrected else {}) | ({"untaught": untaught} if untaught else {})
     if isinstance(found, Reply):
         usage = {"read": found.usage.read, "written": found.usage.written}
         return {**line, "text": found.text, "stopped": found.stopped, "usage": usage}

@@ -28,6 +28,12 @@ def test_an_answer_is_that_of_what_was_meant_and_says_so(studio):
     assert reply.provenance == {**meant.provenance, "corrected": {"herno": "heron"}}
 
 
+def test_a_meaning_that_was_never_taught_is_said_to_be_made_up(studio):
+    reply = studio.chat("What is a lighthouse?", max_tokens=8).reply
+    assert reply.untaught == ("lighthouse",) and reply.provenance["untaught"] == ["lighthouse"]
+    assert not studio.chat("What is a heron?", max_tokens=8).reply.untaught
+
+
 @pytest.mark.parametrize("more", [{"correct": False}, {"prompt": 'What is a "herno"?'}])
 def test_it_can_be_switched_off(studio, more):
     reply = studio.chat(**{"prompt": "What is a herno?", "max_tokens": 4, **more}).reply
