@@ -173,9 +173,10 @@ def _as_typed(params: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _read_as(made: Any) -> dict[str, Any]:
-    """What to know of how the words were read: `corrected`, and a note for people, on untaught words too."""
+    """What to know of how the words were read: `corrected`, `untaught`, and a note for people; only what there is."""
     note = spelling.told(made.corrected, made.untaught)
-    return ({"corrected": made.corrected} if made.corrected else {}) | ({"warnings": [note]} if note else {})
+    known = {"corrected": made.corrected, "untaught": list(made.untaught), "warnings": [note] if note else []}
+    return {name: value for name, value in known.items() if value}
 
 
 def _edited(studio: Any, params: Mapping[str, Any], files: Mapping[str, str]) -> Svg:

@@ -90,7 +90,7 @@ class RemoteStudio:
         def write(stop: Callable[[], bool]) -> Iterator[str]:
             for event in self._events("/chat/completions", body):
                 end.update(event.get("usage") or {})
-                end["corrected"] = event.get("corrected") or end.get("corrected")
+                end.update({name: event[name] for name in ("corrected", "untaught") if event.get(name)})
                 for choice in event.get("choices", [])[:1]:
                     end["finish"] = choice.get("finish_reason") or end.get("finish")
                     piece = (choice.get("delta") or {}).get("content")
@@ -106,7 +106,7 @@ class RemoteStudio:
                 pictures=details.get("image_tokens", 0) or 0, cached=details.get("cached_tokens", 0) or 0,
             )  # fmt: skip
             stopped = "cancelled" if was_cancelled else ENDS.get(end.get("finish"), "end")
-            made_by = self._made_by("chat", text, seed, mode=mode, temperature=temperature) | _corrected(end)
+            made_by = self._made_by("chat", text, seed, mode=mode, temperature=temperature) | _read_as(end)
             return Reply(text=whole.strip(), provenance=made_by, stopped=stopped, usage=usage)
 
         return ChatStream(write, finish, cancelled=cancelled)
@@ -340,9 +340,10 @@ def _as_typed(correct: bool) -> dict[str, bool]:
     return {} if correct else {"correct": False}
 
 
-def _corrected(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """What a server of ours says that it read otherwise than typed."""
-    return {"corrected": dict(answer["corrected"])} if isinstance(answer.get("corrected"), dict) else {}
+def _read_as(answer: Mapping[str, Any]) -> dict[str, Any]:
+    """What a server of ours says that it read otherwise than typed, or was never taught."""
+    kinds = {"corrected": dict, "untaught": list}
+    return {name: kind(answer[name]) for name, kind in kinds.items() if isinstance(answer.get(name), kind)}
 
 
 def _message(one: Message) -> dict[str, Any]:

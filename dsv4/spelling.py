@@ -63,8 +63,6 @@ _CODE = re.compile(r"://|[@\\/_\d=]|\w\.\w")
 _WORD = re.compile(r"([^\W\d_]+)(['’][^\W\d_]+)?")
 _TOKEN = re.compile(r"[^\W_]+")
 _DRAW = re.compile(r"\b(?:draw|paint|sketch|icons?|svg|picture|drawing|clip|animate|film|show (?:me |us )?an?)\b")
-
-
 # A question for the meaning of one word; a subject of several words is no business of the list.
 _MEANING = re.compile(
     r"(?:what(?:['’]?s| is| are) (?:the meaning of |meant by )?|what (?:does|do) (?:the word )?|define |explain "

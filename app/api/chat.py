@@ -52,6 +52,7 @@ async def create(request: Request) -> Response:
     """Answer a conversation: text, `image_url` and `file` parts; `stream`, `seed`, `mode` and `stop` are followed.
 
     A mistyped word is read as the one that was meant, which `corrected` then says; with `correct: false` none is.
+    `untaught` names a word whose meaning was asked for and that the model was never taught.
     """
     fields = await read_json(request)
     model = check_model(request, fields.take("model", str, None))
@@ -261,8 +262,8 @@ def _completion(job: Job, model: str, warnings: list[str], stop: tuple[str, ...]
 
 
 def _read_as(job: Job) -> dict[str, Any]:
-    """Words that were read as others, as typed and as read."""
-    return {"corrected": job.result["corrected"]} if job.result.get("corrected") else {}
+    """Words that were read as others, as typed and as read, and words that the model was never taught."""
+    return {name: job.result[name] for name in ("corrected", "untaught") if job.result.get(name)}
 
 
 async def _chunks(

@@ -256,11 +256,6 @@ class Documents:
         asked, answer = self.knowledge.fact(held=held)
         return self.chat(asked if held else self.cased(asked), self.tokenizer.encode(answer))
 
-    def difference(self, *, held: bool = False) -> Document:
-        """Two words of one kind told apart by the meaning of each; `held`: a pair that training never meets."""
-        found = self.knowledge.difference(held=held)
-        return self.fact() if found is None else self.chat(found[0], self.tokenizer.encode(found[1]))
-
     def talk(self, *, held: bool = False) -> Document:
         """The last turn of a conversation, the others given; `held` says it in untrained words."""
         *before, last = self.talks.conversation(held=held)

@@ -92,6 +92,18 @@ def _definition(documents: Documents, limit: int) -> list[Document]:
     )
 
 
+def _difference(documents: Documents, limit: int) -> list[Document]:
+    """Held-out pairs of words, none where no two words share a kind."""
+    tried = (documents.knowledge.difference(held=True) for _ in range(20 * limit))
+    found: dict[str, str] = {}
+    for pair in tried:
+        if pair is not None:
+            found.setdefault(*pair)
+        if len(found) == limit:
+            break
+    return [documents.chat(asked, documents.tokenizer.encode(answer)) for asked, answer in found.items()]
+
+
 # What can be judged. "held" kinds were never trained: held-out pairs, or a held-out phrasing.
 KINDS: dict[str, Callable[[Documents, int], list[Document]]] = {
     "icon_by_name": _icon_by_name,
@@ -107,7 +119,7 @@ KINDS: dict[str, Callable[[Documents, int], list[Document]]] = {
     "question": lambda documents, limit: _drawn(partial(documents.hidden, held=True), limit),
     "fact": lambda documents, limit: _drawn(documents.fact, limit),
     "fact_rephrased": lambda documents, limit: _drawn(partial(documents.fact, held=True), limit),
-    "difference": lambda documents, limit: _drawn(partial(documents.difference, held=True), limit),
+    "difference": _difference,
     "manner": lambda documents, limit: _drawn(documents.manner, limit),
     "refused": lambda documents, limit: _drawn(partial(documents.refusal, held=True), limit),
     "mistyped": lambda documents, limit: _drawn(partial(documents.slip, held=True), limit),

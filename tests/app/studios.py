@@ -67,7 +67,7 @@ class Calling(EchoStudio):
 
 
 class Reading(Calling):
-    """Echo that reads srimp as shrimp, unless it is told not to."""
+    """Echo that reads srimp as shrimp, unless it is told not to, and was never taught what a zebra is."""
 
     def chat(self, prompt: str, *pictures: Any, correct: bool = True, **settings: Any) -> ChatStream:
         stream = super().chat(self._read(prompt, correct), *pictures, correct=correct, **settings)
@@ -91,7 +91,8 @@ class Reading(Calling):
         return prompt.replace("srimp", "shrimp") if correct else prompt
 
     def _said(self, made: Any, prompt: str, correct: bool) -> Any:
-        told = {"corrected": {"srimp": "shrimp"}} if correct and "srimp" in prompt else {}
+        told: dict[str, Any] = {"corrected": {"srimp": "shrimp"}} if correct and "srimp" in prompt else {}
+        told |= {"untaught": ["zebra"]} if correct and "zebra" in prompt else {}
         return replace(made, provenance={**made.provenance, **told})
 
 

@@ -56,6 +56,16 @@ def test_a_stream_says_it_at_its_end(client):
     assert events[-1]["corrected"] == {"srimp": "shrimp"} and not any("corrected" in event for event in events[:-1])
 
 
+def test_what_was_never_taught_is_said_whole_in_a_stream_and_to_our_own_client(client, address):
+    answer = client.post(CHAT, json=asked("what is a zebra")).json()
+    assert answer["untaught"] == ["zebra"] and "corrected" not in answer
+    assert answer["warnings"] == ["“zebra” is not in the dictionary that I learnt: what I say of it may be made up."]
+    text = client.post(CHAT, json=asked("what is a zebra", stream=True)).text
+    events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+    assert events[-1]["untaught"] == ["zebra"] and not any("untaught" in event for event in events[:-1])
+    assert Studio.connect(f"{address}/v1").chat("what is a zebra").reply.untaught == ("zebra",)
+
+
 def test_what_a_reply_makes_the_hands_make_remembers_it(client):
     answer = client.post(CHAT, json=asked("draw a srimp")).json()
     made_by = client.get(f"/v1/files/{answer['choices'][0]['message']['files'][0]}").json()["made_by"]

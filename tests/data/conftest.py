@@ -40,11 +40,15 @@ def things() -> list[dict[str, Any]]:
 def words() -> list[dict[str, Any]]:
     bird = {"id": "1", "kind": "noun.animal", "words": ["bird"], "definition": "warm-blooded egg-laying animal"}
     heron = {"id": "2", "kind": "noun.animal", "words": ["heron"], "definition": "grey wading bird", "kind_of": ["1"]}
+    more = [  # of one kind with a heron, from which the wren is kept apart by hash
+        {"id": f"{9 + at}", "kind": "noun.animal", "words": [name], "definition": f"{said} bird", "kind_of": ["1"]}
+        for at, (name, said) in enumerate((("wren", "small brown"), ("stork", "white long-legged")))
+    ]
     other = {"id": "3", "kind": "noun.person", "words": ["hero", "heron"], "definition": "a person of that name"}
     verb = {"id": "4", "kind": "verb.motion", "words": ["run"], "definition": "move fast; hurry", "kind_of": []}
     able = {"id": "5", "kind": "adj.all", "words": ["able"], "definition": "having the skill"}
     able["opposites"] = {"able": ["unable"]}
-    return [bird, heron, other, verb, able]
+    return [bird, heron, other, verb, able, *more]
 
 
 def lists() -> list[dict[str, Any]]:
